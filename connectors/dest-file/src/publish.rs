@@ -1,0 +1,148 @@
+//! Making a complete generation visible.
+//!
+//! 1. A directory with hard links to all files is made and made durable. Nobody looks there yet.
+//! 2. A manifest says that it is what readers see: the decision.
+//! 3. The stream's symbolic link moves to it in one rename. A crash between 2 and 3 is made up for by the next claim.
+
+use crate::control::{Control, fenced};
+use crate::disk::Visible;
+use crate::manifest::{FileKind, Manifest, OpenGeneration, Step};
+use crate::names;
+use rapidbyte_sdk::{ConnectorError, PublishRequest, PublishSummary, WriteMode, host_ffi};
+
+pub(crate) fn publish(control: &Control, request: &PublishRequest, extension: &str) -> Result<PublishSummary, ConnectorError> {
+    host_ffi::mark("dest.publish.before");
+    let newest = control.newest()?;
+    let newest = control.claimed(newest.as_ref(), request.epoch)?;
+    let now = match &newest.open {
+        Some(open) if open.number == request.generation => {
+            let directory = format!("{}-{}", request.generation, request.epoch);
+            build(control, newest, open, &directory)?;
+            host_ffi::mark("dest.publish.directory");
+            let now = control.change_claimed(request.epoch, Step::Publish, |manifest| {
+                manifest.publish(&directory);
+                Ok(())
+            })?;
+            host_ffi::mark("dest.publish.decided");
+            now
+        }
+        // Asked again: the decision stands, the link may still have to move.
+        None if newest.published.as_ref().is_some_and(|published| published.number == request.generation) => newest.clone(),
+        _ => return Err(fenced(&control.stream, &format!("generation {} is not open", request.generation))),
+    };
+    point(control, &now)?;
+    host_ffi::mark("dest.publish.after");
+    sweep(control, &now, Sweep::Orphans)?;
+    let rows = now.published.map_or(0, |published| published.rows);
+    let place = control.disk.root().join(&control.folder).join(format!("*.{extension}"));
+    Ok(PublishSummary { rows, location: place.to_string_lossy().into_owned() })
+}
+
+/// Fills the directory that is to become visible: what was visible before if the mode is append, and the generation's files.
+fn build(control: &Control, newest: &Manifest, open: &OpenGeneration, directory: &str) -> Result<(), ConnectorError> {
+    if let Some(partition) = open.unfinished() {
+        let message = format!("generation {} of `{}` can't be published: partition `{partition}` is not complete", open.number, control.stream);
+        return Err(ConnectorError::internal("incomplete_generation", message));
+    }
+    let target = control.generations(directory);
+    // Left over from a publish that died here.
+    control.disk.remove_tree(&target)?;
+    control.disk.ensure_dir(&target)?;
+    let mut linked = 0_usize;
+    if let (WriteMode::Append, Some(published)) = (open.write_mode, &newest.published) {
+        let source = control.generations(&published.directory);
+        for name in control.disk.list(&source)? {
+            linked += link(control, &format!("{source}/{name}"), &target, &name)?;
+        }
+    }
+    let (with_rows, without): (Vec<_>, Vec<_>) =
+        open.files.iter().filter(|file| file.kind == FileKind::Data).partition(|file| file.rows > 0);
+    // A file without rows carries the columns; one is enough, and only where there is nothing else to read.
+    let empty = without.into_iter().take(usize::from(linked + with_rows.len() == 0));
+    for file in with_rows.into_iter().chain(empty) {
+        let staged = format!("{}/{}", control.staged(&file.directory), file.name);
+        if control.disk.size(&staged)? != Some(file.bytes) {
+            let message = format!("the committed file `{staged}` is gone or has another size");
+            return Err(ConnectorError::data("file_damaged", message).with_hint(
+                "something else has changed the folders that begin with `_` below `path`; remove the file's manifests to load anew",
+            ));
+        }
+        link(control, &staged, &target, &file.name)?;
+    }
+    control.disk.sync_dir(&target)?;
+    let letters: Vec<_> = open.files.iter().filter(|file| file.kind == FileKind::DeadLetters).collect();
+    if !letters.is_empty() {
+        let target = format!("{}/{}", names::DEAD_LETTERS, control.folder);
+        control.disk.ensure_dir(&target)?;
+        for file in letters {
+            // Taken names are ours, from a publish that died here.
+            control.disk.link(&format!("{}/{}", control.staged(&file.directory), file.name), &format!("{target}/{}", file.name))?;
+        }
+        control.disk.sync_dir(&target)?;
+    }
+    Ok(())
+}
+
+fn link(control: &Control, from: &str, directory: &str, name: &str) -> Result<usize, ConnectorError> {
+    if control.disk.link(from, &format!("{directory}/{name}"))? {
+        return Ok(1);
+    }
+    Err(ConnectorError::internal("file_exists", format!("two files of `{}` are called `{name}`", control.stream)))
+}
+
+/// Lets the stream's link lead to what the newest manifest says, however often that changes meanwhile.
+pub(crate) fn point(control: &Control, manifest: &Manifest) -> Result<(), ConnectorError> {
+    let mut manifest = manifest.clone();
+    while let Some(published) = &manifest.published {
+        let target = control.generations(&published.directory);
+        let led = control.disk.visible(&control.folder)?;
+        if led == Visible::Link(target.clone()) {
+            return Ok(());
+        }
+        if led == Visible::Foreign {
+            return Err(ConnectorError::config(
+                "folder_taken",
+                format!("`{}` below `path` has been replaced by something else", control.folder),
+            )
+            .with_hint(format!("move `{}` away and run again: nothing is lost", control.folder)));
+        }
+        control.disk.point(&control.folder, &target)?;
+        // A writer that slept before the rename may have turned the link back: whoever renames looks again.
+        match control.newest()? {
+            Some(newest) => manifest = newest,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// What to clear away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sweep {
+    /// Files of dead writers.
+    Orphans,
+    /// And the generation that was visible before the current one, which readers may have kept in use until now.
+    Everything,
+}
+
+/// Removes what the manifest does not name. Writers of an older epoch that still live lose their staged files, and could not
+/// have committed them.
+pub(crate) fn sweep(control: &Control, manifest: &Manifest, what: Sweep) -> Result<(), ConnectorError> {
+    let files = manifest.open.iter().flat_map(|open| &open.files);
+    let used: Vec<&str> = files.map(|file| file.directory.as_str()).collect();
+    let current = manifest.open.as_ref().map(|open| control.staging(open.number, manifest.epoch).0);
+    for directory in control.disk.list(&control.staged(""))? {
+        if !used.contains(&directory.as_str()) && current.as_ref() != Some(&directory) {
+            control.disk.remove_tree(&control.staged(&directory))?;
+        }
+    }
+    if what == Sweep::Everything {
+        let visible = manifest.published.as_ref().map(|published| published.directory.as_str());
+        for directory in control.disk.list(&control.generations(""))? {
+            if Some(directory.as_str()) != visible {
+                control.disk.remove_tree(&control.generations(&directory))?;
+            }
+        }
+    }
+    Ok(())
+}

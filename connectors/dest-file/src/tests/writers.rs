@@ -1,0 +1,191 @@
+//! Several writers: partitions at once, zombies, other pipelines.
+
+use super::*;
+use rapidbyte_sdk::testing::FakeHost;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[test]
+fn partitions_are_written_at_once() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    pipeline.data = (0..6).map(|p| (0..12).map(|b| rows(p * 1000 + b * 10, p * 1000 + b * 10 + 10)).collect()).collect();
+    let claimed = pipeline.claim().unwrap();
+    pipeline.prepare(claimed.epoch, 1).unwrap();
+    std::thread::scope(|scope| {
+        for partition in 0..6 {
+            let (pipeline, claimed) = (&pipeline, &claimed);
+            scope.spawn(move || {
+                let summary = pipeline.write(&FakeHost::install(), claimed, 1, partition).unwrap();
+                assert_eq!((summary.records, summary.checkpoint_count), (120, 13));
+            });
+        }
+    });
+    assert_eq!(pipeline.publish(claimed.epoch, 1).unwrap().rows, 720);
+    let mut expected: Vec<i64> = (0..6).flat_map(|p| p * 1000..p * 1000 + 120).collect();
+    expected.sort_unstable();
+    assert_eq!(pipeline.ids(), expected);
+    let manifests = tree(pipeline.root()).iter().filter(|path| path.ends_with(".json")).count();
+    assert!((2..=40).contains(&manifests), "{manifests} manifests are kept");
+}
+
+#[test]
+fn a_zombie_changes_nothing() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    let old = pipeline.claim().unwrap();
+    pipeline.prepare(old.epoch, 1).unwrap();
+    let new = pipeline.claim().unwrap();
+    assert_eq!(new.epoch, old.epoch + 1);
+    let before = tree(pipeline.root());
+    let host = FakeHost::install();
+    assert_eq!(pipeline.write(&host, &old, 1, 0).unwrap_err().code, "fenced");
+    assert_eq!(pipeline.prepare(old.epoch, 2).unwrap_err().code, "fenced");
+    assert_eq!(pipeline.publish(old.epoch, 1).unwrap_err().code, "fenced");
+    assert_eq!(tree(pipeline.root()), before);
+    assert!(host.receipts().is_empty());
+}
+
+#[test]
+fn a_writer_that_is_overtaken_between_two_commits_is_fenced() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    let old = pipeline.claim().unwrap();
+    pipeline.prepare(old.epoch, 1).unwrap();
+    let host = FakeHost::install();
+    host.feed(0, 0, &[rows(0, 5)]).unwrap();
+    let request = pipeline.write_request(old.epoch, 1, "0", None);
+    let mut connector = pipeline.connector();
+    // The claim comes while rows are staged: after the writer has looked, before it commits.
+    let (dir, known_epoch) = (pipeline.dir.clone(), pipeline.known_epoch);
+    host.crash_at_mark("dest.receipt.after", 1);
+    host.feed_commit(1, false, Some(place(1)));
+    let died = catch_unwind(AssertUnwindSafe(|| connector.write(&request, &mut host.input())));
+    assert!(died.is_err());
+    let mut other = Pipeline { dir, known_epoch, ..Pipeline::new(WriteMode::Append) };
+    let claimed = other.claim().unwrap();
+    assert_eq!((claimed.epoch, claimed.receipts.len()), (old.epoch + 1, 0));
+}
+
+#[test]
+fn a_commit_that_is_not_the_successor_is_fenced() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    let claimed = pipeline.claim().unwrap();
+    pipeline.prepare(claimed.epoch, 1).unwrap();
+    pipeline.write(&FakeHost::install(), &claimed, 1, 0).unwrap();
+    let host = FakeHost::install();
+    host.feed_commit(1, true, None);
+    let request = pipeline.write_request(claimed.epoch, 1, "0", None);
+    assert_eq!(pipeline.connector().write(&request, &mut host.input()).unwrap_err().code, "fenced");
+}
+
+#[test]
+fn claims_at_once_get_different_epochs() {
+    let pipeline = Pipeline::new(WriteMode::Append);
+    let epochs: Vec<u64> = std::thread::scope(|scope| {
+        let claim = |_| {
+            let dir = pipeline.dir.clone();
+            scope.spawn(move || {
+                FakeHost::install();
+                (Pipeline { dir, ..Pipeline::new(WriteMode::Append) }).claim().unwrap().epoch
+            })
+        };
+        let threads: Vec<_> = (0..8).map(claim).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut sorted = epochs.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (1..=8).collect::<Vec<_>>(), "{epochs:?}");
+}
+
+#[test]
+fn the_claim_goes_beyond_the_epoch_the_host_knows() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    pipeline.known_epoch = 41;
+    assert_eq!(pipeline.claim().unwrap().epoch, 42);
+}
+
+#[test]
+fn another_source_is_refused_and_changes_nothing() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    pipeline.loaded();
+    let before = tree(pipeline.root());
+    let stream = ClaimStream { context: pipeline.context.clone(), known_epoch: 9, source_identity: "source two".into() };
+    let request = ClaimRequest { run: pipeline.run.clone(), streams: vec![stream] };
+    let error = pipeline.connector().claim(&request).unwrap_err();
+    assert_eq!((error.code.as_str(), error.hint.is_some()), ("source_mismatch", true));
+    assert_eq!(tree(pipeline.root()), before);
+}
+
+#[test]
+fn another_pipeline_over_the_same_source_does_not_go_on_with_a_load() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    pipeline.load_until("dest.commit.confirmed", 1).unwrap_err();
+    pipeline.run.pipeline_id = "00000000-0000-4000-8000-0000000000ff".into();
+    let claimed = pipeline.claim().unwrap();
+    assert_eq!((claimed.generation, claimed.receipts.len()), (None, 0));
+    pipeline.noted = None;
+    pipeline.loaded();
+    assert_eq!(pipeline.ids().len(), 130);
+}
+
+#[test]
+fn a_foreign_folder_is_left_alone() {
+    let mut pipeline = Pipeline::new(WriteMode::Replace);
+    std::fs::create_dir(pipeline.root().join("public.orders")).unwrap();
+    std::fs::write(pipeline.root().join("public.orders/mine.txt"), "mine").unwrap();
+    let items = pipeline.connector().validate(std::slice::from_ref(&pipeline.context)).unwrap();
+    assert_eq!(items[1].status, rapidbyte_sdk::CheckStatus::Failed);
+    let claimed = pipeline.claim().unwrap();
+    assert_eq!(pipeline.prepare(claimed.epoch, 1).unwrap_err().code, "folder_taken");
+    assert_eq!(std::fs::read(pipeline.root().join("public.orders/mine.txt")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_damaged_manifest_is_an_error_and_not_a_new_beginning() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    pipeline.loaded();
+    let newest = tree(pipeline.root()).into_iter().filter(|path| path.ends_with(".json")).max().unwrap();
+    let whole = std::fs::read(pipeline.root().join(&newest)).unwrap();
+    for length in (0..whole.len() - 2).step_by(97) {
+        std::fs::write(pipeline.root().join(&newest), &whole[..length]).unwrap();
+        assert_eq!(pipeline.claim().unwrap_err().code, "manifest_damaged");
+    }
+}
+
+#[test]
+fn readers_never_see_an_empty_or_a_mixed_folder() {
+    let mut pipeline = Pipeline::new(WriteMode::Replace);
+    pipeline.data = vec![vec![rows(0, 10)], vec![rows(10, 20)]];
+    pipeline.loaded();
+    let folder = pipeline.root().join("public.orders");
+    let done = AtomicBool::new(false);
+    let looks = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut looks = 0_u32;
+            while !done.load(Ordering::Relaxed) {
+                let names: Vec<String> =
+                    std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+                let generations: std::collections::BTreeSet<&str> = names.iter().map(|name| &name[..11]).collect();
+                assert_eq!((names.len(), generations.len()), (2, 1), "{names:?}");
+                looks += 1;
+            }
+            looks
+        });
+        for _ in 0..40 {
+            pipeline.loaded();
+        }
+        done.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(looks > 40, "the reader looked {looks} times");
+}
+
+#[test]
+fn teardown_forgets_the_open_load_and_keeps_the_data() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    pipeline.loaded();
+    pipeline.load_until("dest.commit.confirmed", 2).unwrap_err();
+    for _ in 0..2 {
+        pipeline.connector().teardown(&pipeline.run, std::slice::from_ref(&pipeline.context)).unwrap();
+    }
+    assert_eq!(pipeline.ids().len(), 130);
+    assert!(!tree(pipeline.root()).iter().any(|path| path.starts_with("_staging/public.orders/")));
+    assert_eq!(pipeline.claim().unwrap().generation, None);
+}

@@ -1,0 +1,315 @@
+//! One task: rows into staged files, and at each barrier a commit.
+
+use crate::config::Settings;
+use crate::control::{Commit, Control, now_ms};
+use crate::disk::Disk;
+use crate::evolution::{self, Evolved};
+use crate::format::{Encoder, Sink, check_schema, unfit_rows};
+use crate::letters::Letters;
+use crate::manifest::{Column, FileKind, StagedFile, Step};
+use crate::names;
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_schema::SchemaRef;
+use arrow_select::filter::filter_record_batch;
+use rapidbyte_sdk::{
+    Barrier, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, WritePerf, WriteRequest, WriteStream, WriteSummary,
+    host_ffi,
+};
+use std::collections::HashMap;
+use std::time::Instant;
+
+pub(crate) use crate::evolution::supported_policies;
+
+/// So that a file's size is looked at often enough to close it near its target.
+const SLICE_ROWS: usize = 16_384;
+
+/// The streams of one `write`.
+pub(crate) struct Task<'a> {
+    streams: Vec<StreamWriter<'a>>,
+    summary: WriteSummary,
+}
+
+/// One stream of the task.
+struct StreamWriter<'a> {
+    index: u32,
+    settings: &'a Settings,
+    control: Control,
+    stream: &'a WriteStream,
+    seq: u64,
+    rows: u64,
+    bytes: u64,
+    staging: (String, String),
+    /// What the columns must fit, from earlier files.
+    known: Option<Vec<Column>>,
+    schemas: HashMap<u32, Evolved>,
+    newest_schema: Option<u32>,
+    open: Option<OpenFile>,
+    /// Closed and durable since the last commit.
+    staged: Vec<StagedFile>,
+    letters: Letters,
+}
+
+struct OpenFile {
+    schema_id: u32,
+    encoder: Encoder,
+    name: String,
+    rows: u64,
+}
+
+impl<'a> Task<'a> {
+    pub(crate) fn new(settings: &'a Settings, disk: &Disk, request: &'a WriteRequest) -> Result<Self, ConnectorError> {
+        let streams = request.streams.iter().zip(0..).map(|(stream, index)| StreamWriter::new(settings, disk, stream, index));
+        Ok(Self { streams: streams.collect::<Result<_, _>>()?, summary: WriteSummary::default() })
+    }
+
+    pub(crate) fn run(mut self, input: &mut Input) -> Result<WriteSummary, ConnectorError> {
+        loop {
+            match input.next()? {
+                Event::Schema { stream, schema_id, schema } => self.stream(stream)?.schema(schema_id, &schema)?,
+                Event::Batch { stream, schema_id, batch, bytes } => {
+                    let mut perf = WritePerf::default();
+                    let skipped = self.stream(stream)?.batch(schema_id, batch, bytes, &mut perf)?;
+                    self.summary.perf = sum(self.summary.perf, perf);
+                    self.summary.bytes += bytes;
+                    self.summary.batches_written += 1;
+                    self.summary.records_skipped += skipped;
+                }
+                Event::DeadLetters(letters) => {
+                    for letter in letters {
+                        let stream = letter.stream;
+                        self.stream(stream)?.letters.arrived(letter)?;
+                    }
+                }
+                Event::Barrier(barrier) if barrier.commit => self.commit(&barrier, input)?,
+                // The host keeps barriers that are no commits from destinations; one more changes nothing.
+                Event::Barrier(_) | Event::Heartbeat => {}
+                Event::Truncate(_) => return Err(unsupported("truncate")),
+                Event::ReplaceRange { .. } => return Err(unsupported("replace-range")),
+                Event::End => return Ok(self.summary),
+            }
+        }
+    }
+
+    fn stream(&mut self, index: u32) -> Result<&mut StreamWriter<'a>, ConnectorError> {
+        self.streams
+            .get_mut(index as usize)
+            .ok_or_else(|| ConnectorError::internal("unknown_stream", format!("an event names stream {index}, which the task has not")))
+    }
+
+    fn commit(&mut self, barrier: &Barrier, input: &mut Input) -> Result<(), ConnectorError> {
+        let mut receipts = Vec::with_capacity(self.streams.len());
+        for stream in &mut self.streams {
+            let before = stream.committed_rows();
+            let mut perf = WritePerf::default();
+            let receipt = stream.commit(barrier, input, &mut perf)?;
+            self.summary.perf = sum(self.summary.perf, perf);
+            self.summary.records += receipt.rows - before;
+            receipts.push(receipt);
+        }
+        self.summary.checkpoint_count += 1;
+        input.acknowledge(barrier.id, &receipts)
+    }
+}
+
+impl<'a> StreamWriter<'a> {
+    fn new(settings: &'a Settings, disk: &Disk, stream: &'a WriteStream, index: u32) -> Result<Self, ConnectorError> {
+        let control = Control::new(disk.clone(), &stream.context.target);
+        let newest = control.newest()?;
+        let manifest = control.claimed(newest.as_ref(), stream.epoch)?;
+        Ok(Self {
+            index,
+            settings,
+            seq: stream.seq,
+            rows: stream.rows,
+            bytes: stream.bytes,
+            staging: control.staging(stream.generation, stream.epoch),
+            known: evolution::known(manifest),
+            schemas: HashMap::new(),
+            newest_schema: None,
+            open: None,
+            staged: Vec::new(),
+            letters: Letters::default(),
+            control,
+            stream,
+        })
+    }
+
+    fn committed_rows(&self) -> u64 {
+        self.rows - self.staged_rows()
+    }
+
+    fn staged_rows(&self) -> u64 {
+        let closed: u64 = self.staged.iter().filter(|file| file.kind == FileKind::Data).map(|file| file.rows).sum();
+        closed + self.open.as_ref().map_or(0, |file| file.rows)
+    }
+
+    fn schema(&mut self, schema_id: u32, schema: &SchemaRef) -> Result<(), ConnectorError> {
+        let context = &self.stream.context;
+        let evolved = evolution::evolve(&context.name.to_string(), self.known.as_deref(), schema, &context.policies)?;
+        check_schema(&context.name.to_string(), &evolved.schema, &self.settings.format)?;
+        evolution::merge(&mut self.known, &evolution::columns(&evolved.schema));
+        self.schemas.insert(schema_id, evolved);
+        self.newest_schema = Some(schema_id);
+        Ok(())
+    }
+
+    /// Returns the rows left out.
+    fn batch(&mut self, schema_id: u32, batch: RecordBatch, bytes: u64, perf: &mut WritePerf) -> Result<u64, ConnectorError> {
+        let started = Instant::now();
+        let evolved = self.schemas.get(&schema_id).ok_or_else(|| {
+            ConnectorError::internal("unknown_schema", format!("a batch came before its schema {schema_id}"))
+        })?;
+        let batch = evolved.apply(batch)?;
+        let (batch, skipped) = self.fit(batch)?;
+        if self.open.as_ref().is_some_and(|file| file.schema_id != schema_id) {
+            self.close_file(perf)?;
+        }
+        let first = self.open.is_none() && self.staged.is_empty();
+        if first && batch.num_rows() > 0 {
+            host_ffi::mark("dest.staging.before");
+        }
+        let flushed = perf.flush_ns;
+        for start in (0..batch.num_rows()).step_by(SLICE_ROWS) {
+            let slice = batch.slice(start, SLICE_ROWS.min(batch.num_rows() - start));
+            let file = match &mut self.open {
+                Some(file) => file,
+                none => none.insert(OpenFile::create(self.settings, &self.control, self.stream, &self.staging, self.seq + 1, {
+                    let data = self.staged.iter().filter(|file| file.kind == FileKind::Data);
+                    data.count() as u32 + 1
+                }, schema_id, &self.schemas[&schema_id].schema)?),
+            };
+            file.encoder.write(&slice)?;
+            file.rows += slice.num_rows() as u64;
+            self.rows += slice.num_rows() as u64;
+            if file.encoder.bytes() >= self.settings.file_bytes {
+                self.close_file(perf)?;
+            }
+        }
+        if first && batch.num_rows() > 0 {
+            host_ffi::mark("dest.staging.after");
+        }
+        self.bytes += bytes;
+        let spent = started.elapsed().as_nanos() as u64;
+        perf.decode_ns += spent.saturating_sub(perf.flush_ns - flushed);
+        Ok(skipped)
+    }
+
+    /// Leaves out, by policy, the rows that no file can hold.
+    fn fit(&mut self, batch: RecordBatch) -> Result<(RecordBatch, u64), ConnectorError> {
+        let unfit = unfit_rows(&batch, &self.settings.format);
+        let Some(first) = unfit.first() else { return Ok((batch, 0)) };
+        let context = &self.stream.context;
+        if context.policies.on_data_error == DataErrorPolicy::Fail {
+            let column = batch.schema_ref().field(first.column).name().clone();
+            let message = format!("stream `{}`: column `{column}` holds {}", context.name, first.why);
+            return Err(ConnectorError::data("unfit_value", message).with_scope(ErrorScope::Record).with_hint(
+                "convert the column at the source, leave it out with `columns`, or set `on_data_error` to `skip` or `dlq`",
+            ));
+        }
+        if context.policies.on_data_error == DataErrorPolicy::Dlq {
+            for row in &unfit {
+                self.letters.refused(self.index, &batch, row)?;
+            }
+        }
+        let mut keep = vec![true; batch.num_rows()];
+        for row in &unfit {
+            keep[row.row] = false;
+        }
+        let kept = filter_record_batch(&batch, &BooleanArray::from(keep))
+            .map_err(|error| ConnectorError::internal("filter", error.to_string()))?;
+        Ok((kept, unfit.len() as u64))
+    }
+
+    fn close_file(&mut self, perf: &mut WritePerf) -> Result<(), ConnectorError> {
+        let Some(OpenFile { encoder, name, rows, .. }) = self.open.take() else { return Ok(()) };
+        let mut sink = encoder.finish()?;
+        let started = Instant::now();
+        sink.sync()?;
+        perf.commit_ns += started.elapsed().as_nanos() as u64;
+        perf.flush_ns += sink.spent().as_nanos() as u64;
+        let directory = self.staging.0.clone();
+        self.staged.push(StagedFile { kind: FileKind::Data, directory, name, rows, bytes: sink.bytes() });
+        Ok(())
+    }
+
+    fn commit(&mut self, barrier: &Barrier, input: &mut Input, perf: &mut WritePerf) -> Result<Receipt, ConnectorError> {
+        host_ffi::mark("dest.receipt.before");
+        if let (true, 0, Some(schema_id)) = (barrier.last, self.rows, self.newest_schema) {
+            // So that an empty stream is a file with its columns and not nothing.
+            self.open = Some(OpenFile::create(
+                self.settings,
+                &self.control,
+                self.stream,
+                &self.staging,
+                self.seq + 1,
+                1,
+                schema_id,
+                &self.schemas[&schema_id].schema,
+            )?);
+        }
+        self.close_file(perf)?;
+        let started = Instant::now();
+        let own = self.letters.own().to_vec();
+        if let Some(file) = self.letters.stage(&self.control, self.stream, &self.staging, self.seq + 1)? {
+            self.staged.push(file);
+        }
+        if !self.staged.is_empty() {
+            self.control.disk.sync_dir(&self.staging.1)?;
+        }
+        host_ffi::mark("dest.receipt.after");
+        let receipt = Receipt {
+            stream: self.index,
+            generation: self.stream.generation,
+            partition: self.stream.partition.clone(),
+            epoch: self.stream.epoch,
+            seq: self.seq + 1,
+            position: barrier.position.clone(),
+            rows: self.rows,
+            bytes: self.bytes,
+            last: barrier.last,
+            transform_state: barrier.transform_state.clone(),
+            committed_at_ms: now_ms(),
+        };
+        let commit = Commit { receipt: &receipt, files: &self.staged, columns: self.known.as_deref() };
+        self.control.change_claimed(self.stream.epoch, Step::Commit, |manifest| commit.apply(&self.control, manifest))?;
+        self.seq += 1;
+        self.staged.clear();
+        if !own.is_empty() {
+            input.report_dead_letters(&own)?;
+        }
+        perf.commit_ns += started.elapsed().as_nanos() as u64;
+        Ok(receipt)
+    }
+}
+
+impl OpenFile {
+    fn create(
+        settings: &Settings,
+        control: &Control,
+        stream: &WriteStream,
+        staging: &(String, String),
+        seq: u64,
+        n: u32,
+        schema_id: u32,
+        schema: &SchemaRef,
+    ) -> Result<Self, ConnectorError> {
+        let name = names::data_file(stream.generation, &stream.partition, seq, n, settings.format.extension());
+        control.disk.ensure_dir(&staging.1)?;
+        let path = format!("{}/{name}", staging.1);
+        let sink = Sink::new(control.disk.create(&path)?, path);
+        Ok(Self { schema_id, encoder: Encoder::new(&settings.format, schema, sink)?, name, rows: 0 })
+    }
+}
+
+fn unsupported(event: &str) -> ConnectorError {
+    ConnectorError::internal("unsupported_event", format!("files can't be changed by a `{event}` event"))
+}
+
+fn sum(a: WritePerf, b: WritePerf) -> WritePerf {
+    WritePerf {
+        connect_ns: a.connect_ns + b.connect_ns,
+        decode_ns: a.decode_ns + b.decode_ns,
+        flush_ns: a.flush_ns + b.flush_ns,
+        commit_ns: a.commit_ns + b.commit_ns,
+    }
+}

@@ -1,0 +1,127 @@
+//! What the server's catalogs say of types and tables.
+
+use crate::names::Table;
+use crate::session::Session;
+use crate::types::{ColumnType, Wire};
+use postgres_wire::{Row, quote_literal};
+use rapidbyte_sdk::ConnectorError;
+use std::collections::HashMap;
+
+fn field<'a>(row: &'a Row, index: usize) -> Result<&'a str, ConnectorError> {
+    Ok(row.text(index)?)
+}
+
+/// The types of this server with the given names; names that mean nothing here are absent. Names must have passed
+/// [`crate::types::looks_like_type`].
+///
+/// A domain's values travel like those of the type it is made of. `None`: the type is there, but its send form is not written
+/// by this connector.
+pub(crate) fn resolve(session: &mut Session, names: &[&str]) -> Result<HashMap<String, Option<ColumnType>>, ConnectorError> {
+    if names.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut values = String::new();
+    for name in names {
+        if !values.is_empty() {
+            values.push_str(", ");
+        }
+        values.push('(');
+        values.push_str(&quote_literal(name)?);
+        values.push(')');
+    }
+    let sql = format!(
+        "WITH RECURSIVE asked(name) AS (VALUES {values}),
+         base(name, oid) AS (
+             SELECT name, pg_catalog.to_regtype(name)::oid FROM asked
+             UNION
+             SELECT b.name, t.typbasetype FROM base AS b JOIN pg_catalog.pg_type AS t ON t.oid = b.oid WHERE t.typtype = 'd'
+         )
+         SELECT b.name, n.nspname, t.typname, t.typtype, e.typname, e.oid
+         FROM base AS b
+         JOIN pg_catalog.pg_type AS t ON t.oid = b.oid AND t.typtype <> 'd'
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+         LEFT JOIN (pg_catalog.pg_type AS e JOIN pg_catalog.pg_namespace AS en
+                    ON en.oid = e.typnamespace AND en.nspname = 'pg_catalog')
+             ON e.oid = t.typelem AND t.typcategory = 'A' AND t.typlen = -1"
+    );
+    let mut found = HashMap::new();
+    for row in session.query(&sql)? {
+        let name = field(&row, 0)?;
+        let (namespace, typname, kind) = (field(&row, 1)?, field(&row, 2)?, field(&row, 3)?);
+        let wire = match (kind, namespace, row.get(4)) {
+            ("e", _, _) => Some(Wire::Text),
+            ("b", "pg_catalog", Some(element)) => {
+                let oid = row.parse::<u32>(5)?;
+                Wire::of_builtin(element).zip(oid).map(|(element, oid)| Wire::Array { element: Box::new(element), oid })
+            }
+            ("b", "pg_catalog", None) => Wire::of_builtin(typname),
+            ("b", _, _) if typname == "citext" => Some(Wire::Text),
+            _ => None,
+        };
+        found.insert(name.to_owned(), wire.map(|wire| ColumnType::new(name, wire)));
+    }
+    Ok(found)
+}
+
+/// A relation at the destination.
+#[derive(Debug, Clone)]
+pub(crate) struct Relation {
+    /// `r`, `p`, `v`, … of `pg_class`.
+    pub(crate) kind: char,
+    pub(crate) columns: Vec<RelationColumn>,
+}
+
+/// One of its columns.
+#[derive(Debug, Clone)]
+pub(crate) struct RelationColumn {
+    pub(crate) name: String,
+    /// `format_type()` with every type outside of `pg_catalog` qualified.
+    pub(crate) sql_type: String,
+    pub(crate) not_null: bool,
+    /// It is filled when an INSERT leaves it out.
+    pub(crate) has_default: bool,
+    /// Computed by the server; an INSERT may not name it.
+    pub(crate) generated: bool,
+    pub(crate) in_primary_key: bool,
+}
+
+/// The relation of this name; `None` if there is none, or no right to see it.
+pub(crate) fn relation(session: &mut Session, table: &Table) -> Result<Option<Relation>, ConnectorError> {
+    let rows = session.query_params(
+        "SELECT c.oid, c.relkind FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname = $2",
+        &[(&table.schema).into(), (&table.name).into()],
+    )?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let kind = field(row, 1)?.chars().next().unwrap_or('?');
+    let oid = field(row, 0)?.to_owned();
+    // `format_type` leaves out the schema of every type on the search path, so that a name would mean different things.
+    let path = session.query("SELECT pg_catalog.current_setting('search_path'), pg_catalog.set_config('search_path', 'pg_catalog', false)")?;
+    let columns = session.query_params(
+        "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
+             a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
+             coalesce(i.indkey::int2[] @> ARRAY[a.attnum], false)
+         FROM pg_catalog.pg_attribute AS a
+         LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid = a.attrelid AND i.indisprimary
+         WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+        &[oid.into()],
+    );
+    let path = path.first().and_then(|row| row.get(0)).unwrap_or_default();
+    // A failed statement has ended the transaction, and the setting with it.
+    let columns = columns?;
+    session.query_params("SELECT pg_catalog.set_config('search_path', $1, false)", &[path.into()])?;
+    let columns = columns
+        .iter()
+        .map(|row| {
+            Ok(RelationColumn {
+                name: field(row, 0)?.to_owned(),
+                sql_type: field(row, 1)?.to_owned(),
+                not_null: row.flag(2)?,
+                has_default: row.flag(3)?,
+                generated: row.flag(4)?,
+                in_primary_key: row.flag(5)?,
+            })
+        })
+        .collect::<Result<_, ConnectorError>>()?;
+    Ok(Some(Relation { kind, columns }))
+}

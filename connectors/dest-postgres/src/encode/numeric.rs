@@ -1,0 +1,246 @@
+//! `numeric` in its send format: digit groups of base 10,000, the first with weight `weight`.
+//!
+//! Layout: field length (i32), group count, weight, sign, display scale (i16 each), groups (i16 each).
+
+use super::cell::CellFault;
+use arrow_buffer::i256;
+
+const POSITIVE: u16 = 0x0000;
+const NEGATIVE: u16 = 0x4000;
+const NAN: u16 = 0xc000;
+const INFINITY: u16 = 0xd000;
+const NEGATIVE_INFINITY: u16 = 0xf000;
+
+/// Digits after the point that PostgreSQL can display.
+const MAX_DISPLAY_SCALE: usize = 16_383;
+/// Digits before the point that PostgreSQL can hold.
+const MAX_INTEGER_DIGITS: usize = 131_072;
+
+const POWERS: [u64; 4] = [1, 10, 100, 1000];
+
+/// Values of at most this size can be shifted by a missing power of ten and stay within 64 bits.
+const FAST_LIMIT: u64 = u64::MAX / 1000;
+
+/// Writes one field for `magnitude * 10^-scale`, if that is possible with 64-bit arithmetic alone: the division of larger
+/// ones is a function call in WebAssembly.
+fn write_small(out: &mut Vec<u8>, negative: bool, magnitude: u64, scale: usize) -> bool {
+    if magnitude > FAST_LIMIT || scale > MAX_DISPLAY_SCALE {
+        return false;
+    }
+    let fraction_groups = scale.div_ceil(4);
+    let mut rest = magnitude * POWERS[fraction_groups * 4 - scale];
+    let mut groups = [0_u16; 8];
+    let mut count = 0;
+    // Groups of zeros at the end are not sent.
+    let mut dropped = 0;
+    while rest != 0 {
+        let group = (rest % 10_000) as u16;
+        rest /= 10_000;
+        if count == 0 && group == 0 {
+            dropped += 1;
+            continue;
+        }
+        groups[count] = group;
+        count += 1;
+    }
+    let weight = (count + dropped) as i32 - fraction_groups as i32 - 1;
+    let weight = if count == 0 { 0 } else { weight };
+    let mut field = [0_u8; 12 + 16];
+    field[..4].copy_from_slice(&(8 + 2 * count as i32).to_be_bytes());
+    field[4..6].copy_from_slice(&(count as i16).to_be_bytes());
+    field[6..8].copy_from_slice(&(weight as i16).to_be_bytes());
+    let sign = if negative && count != 0 { NEGATIVE } else { POSITIVE };
+    field[8..10].copy_from_slice(&sign.to_be_bytes());
+    field[10..12].copy_from_slice(&(scale as i16).to_be_bytes());
+    for (place, group) in groups[..count].iter().rev().enumerate() {
+        field[12 + 2 * place..14 + 2 * place].copy_from_slice(&group.to_be_bytes());
+    }
+    out.extend_from_slice(&field[..12 + 2 * count]);
+    true
+}
+
+/// One field for `value * 10^-scale`.
+pub(super) fn write_i128(out: &mut Vec<u8>, value: i128, scale: i8) -> Result<(), CellFault> {
+    if let (Ok(small), Ok(scale)) = (u64::try_from(value.unsigned_abs()), usize::try_from(scale))
+        && write_small(out, value < 0, small, scale)
+    {
+        return Ok(());
+    }
+    write_digits(out, value < 0, value.unsigned_abs().to_string().as_bytes(), scale)
+}
+
+/// One field for `value * 10^-scale`.
+pub(super) fn write_i256(out: &mut Vec<u8>, value: i256, scale: i8) -> Result<(), CellFault> {
+    if let Some(narrow) = value.to_i128() {
+        return write_i128(out, narrow, scale);
+    }
+    let text = value.to_string();
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text.as_str()), |digits| (true, digits));
+    write_digits(out, negative, digits.as_bytes(), scale)
+}
+
+/// One field for the decimal digits of an integer, times `10^-scale`.
+fn write_digits(out: &mut Vec<u8>, negative: bool, digits: &[u8], scale: i8) -> Result<(), CellFault> {
+    if scale < 0 {
+        let mut shifted = digits.to_vec();
+        if digits != b"0" {
+            shifted.resize(digits.len() + usize::from(scale.unsigned_abs()), b'0');
+        }
+        return write_parts(out, negative, &shifted, b"");
+    }
+    let scale = usize::from(scale.unsigned_abs());
+    if digits.len() > scale {
+        let (integer, fraction) = digits.split_at(digits.len() - scale);
+        return write_parts(out, negative, integer, fraction);
+    }
+    let mut fraction = vec![b'0'; scale - digits.len()];
+    fraction.extend_from_slice(digits);
+    write_parts(out, negative, b"", &fraction)
+}
+
+fn write_special(out: &mut Vec<u8>, sign: u16) {
+    out.extend_from_slice(&8_i32.to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&sign.to_be_bytes());
+    out.extend_from_slice(&[0; 2]);
+}
+
+/// One field for a number in text, as PostgreSQL writes it: digits, a point, an exponent, `NaN`, `Infinity`.
+pub(super) fn write_text(out: &mut Vec<u8>, text: &str) -> Result<(), CellFault> {
+    match text {
+        "NaN" => return Ok(write_special(out, NAN)),
+        "Infinity" => return Ok(write_special(out, INFINITY)),
+        "-Infinity" => return Ok(write_special(out, NEGATIVE_INFINITY)),
+        _ => {}
+    }
+    let (negative, unsigned) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| CellFault::NotANumber)?),
+        None => (unsigned, 0),
+    };
+    let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if (integer.is_empty() && fraction.is_empty()) || !digits(integer) || !digits(fraction) {
+        return Err(CellFault::NotANumber);
+    }
+    if exponent == 0 {
+        return write_parts(out, negative, integer.as_bytes(), fraction.as_bytes());
+    }
+    // The exponent is bounded before it is spelled out in zeros.
+    let places = usize::try_from(exponent.unsigned_abs()).unwrap_or(usize::MAX);
+    if places > MAX_INTEGER_DIGITS {
+        return Err(CellFault::OutOfRange);
+    }
+    let mut all = [integer.as_bytes(), fraction.as_bytes()].concat();
+    let mut point = integer.len();
+    if exponent > 0 {
+        point += places;
+        if all.len() < point {
+            all.resize(point, b'0');
+        }
+    } else if places > point {
+        let mut padded = vec![b'0'; places - point];
+        padded.extend_from_slice(&all);
+        all = padded;
+        point = 0;
+    } else {
+        point -= places;
+    }
+    let (integer, fraction) = all.split_at(point);
+    write_parts(out, negative, integer, fraction)
+}
+
+/// One field for ASCII digits before and after the point.
+fn write_parts(out: &mut Vec<u8>, negative: bool, integer: &[u8], fraction: &[u8]) -> Result<(), CellFault> {
+    let leading = integer.iter().take_while(|digit| **digit == b'0').count();
+    let integer = &integer[leading..];
+    if integer.len() > MAX_INTEGER_DIGITS || fraction.len() > MAX_DISPLAY_SCALE {
+        return Err(CellFault::OutOfRange);
+    }
+    let head = integer.len() % 4;
+    let mut groups: Vec<u16> = Vec::with_capacity(integer.len() / 4 + fraction.len() / 4 + 2);
+    let group = |digits: &[u8]| digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    if head > 0 {
+        groups.push(group(&integer[..head]));
+    }
+    groups.extend(integer[head..].chunks(4).map(group));
+    let integer_groups = groups.len() as i32;
+    groups.extend(fraction.chunks(4).map(|part| group(part) * POWERS[4 - part.len()] as u16));
+    let first = groups.iter().take_while(|group| **group == 0).count();
+    let kept = groups.iter().rposition(|group| *group != 0).map_or(first, |last| last + 1);
+    let sent = groups.get(first..kept).unwrap_or_default();
+    let weight = if sent.is_empty() { 0 } else { integer_groups - 1 - first as i32 };
+    out.extend_from_slice(&(8 + 2 * sent.len() as i32).to_be_bytes());
+    out.extend_from_slice(&(sent.len() as i16).to_be_bytes());
+    out.extend_from_slice(&(weight as i16).to_be_bytes());
+    let sign = if negative && !sent.is_empty() { NEGATIVE } else { POSITIVE };
+    out.extend_from_slice(&sign.to_be_bytes());
+    out.extend_from_slice(&(fraction.len() as i16).to_be_bytes());
+    for group in sent {
+        out.extend_from_slice(&group.to_be_bytes());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weight, sign, display scale and groups of a field.
+    fn field(bytes: &[u8]) -> (i16, u16, i16, Vec<u16>) {
+        let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        assert_eq!(i32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len() - 4);
+        assert_eq!(usize::from(word(4)) * 2 + 12, bytes.len());
+        (word(6) as i16, word(8), word(10) as i16, (12..bytes.len()).step_by(2).map(word).collect())
+    }
+
+    fn of_text(text: &str) -> (i16, u16, i16, Vec<u16>) {
+        let mut out = Vec::new();
+        write_text(&mut out, text).unwrap();
+        field(&out)
+    }
+
+    #[test]
+    fn numbers_are_laid_out_as_the_server_does() {
+        assert_eq!(of_text("0"), (0, POSITIVE, 0, vec![]));
+        assert_eq!(of_text("-0.00"), (0, POSITIVE, 2, vec![]));
+        assert_eq!(of_text("1"), (0, POSITIVE, 0, vec![1]));
+        assert_eq!(of_text("-12345.678"), (1, NEGATIVE, 3, vec![1, 2345, 6780]));
+        assert_eq!(of_text("0.00001"), (-2, POSITIVE, 5, vec![1000]));
+        assert_eq!(of_text("100000000"), (2, POSITIVE, 0, vec![1]));
+        assert_eq!(of_text("1e3"), (0, POSITIVE, 0, vec![1000]));
+        assert_eq!(of_text("1.5e-3"), (-1, POSITIVE, 4, vec![15]));
+        assert_eq!(of_text("NaN"), (0, NAN, 0, vec![]));
+        assert_eq!(of_text("-Infinity"), (0, NEGATIVE_INFINITY, 0, vec![]));
+    }
+
+    #[test]
+    fn the_short_way_and_the_long_way_agree() {
+        let values = [0_i128, 1, -1, 9_999, 10_000, -10_001, 123_456_789, 990_000, i128::from(u64::MAX / 1000), 18_446_744_073_709_551];
+        for value in values {
+            for scale in 0..=20_i8 {
+                let (mut short, mut long) = (Vec::new(), Vec::new());
+                write_i128(&mut short, value, scale).unwrap();
+                write_digits(&mut long, value < 0, value.unsigned_abs().to_string().as_bytes(), scale).unwrap();
+                assert_eq!(short, long, "{value} with scale {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for text in ["", "-", ".", "1.2.3", "1e", "1e999999999", "0x10", " 1", "nan"] {
+            assert!(write_text(&mut Vec::new(), text).is_err(), "`{text}` was accepted");
+        }
+    }
+
+    #[test]
+    fn a_negative_scale_is_spelled_out() {
+        let mut out = Vec::new();
+        write_i128(&mut out, 12, -3).unwrap();
+        assert_eq!(field(&out), (1, POSITIVE, 0, vec![1, 2000]));
+    }
+}

@@ -1,0 +1,142 @@
+//! Epochs: who may write a stream.
+
+use super::{damaged, generation, hex, parse, receipt, stored, unhex_text};
+use crate::fault;
+use crate::names::{StreamKey, target_of};
+use crate::session::Session;
+use rapidbyte_sdk::{ClaimRequest, ClaimedStream, ConnectorError, RunContext};
+use std::collections::HashMap;
+
+/// A stream in the ledger, and the right under which it is touched.
+#[derive(Debug, Clone)]
+pub(crate) struct Owner {
+    pub(crate) pipeline_id: String,
+    pub(crate) key: StreamKey,
+    pub(crate) epoch: u64,
+    /// For messages.
+    pub(crate) stream: String,
+}
+
+impl Owner {
+    pub(crate) fn new(run: &RunContext, context: &rapidbyte_sdk::StreamContext, epoch: u64) -> Self {
+        Self { pipeline_id: run.pipeline_id.clone(), key: StreamKey::of(context), epoch, stream: context.name.to_string() }
+    }
+}
+
+/// How the stream's row is held to the end of the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Claims wait, other writers do not.
+    Share,
+    /// Everybody waits.
+    Update,
+    /// Nobody waits; only for a look in the middle of a window.
+    No,
+}
+
+/// The stream's number in the ledger, if the epoch is still the one claimed.
+pub(crate) fn check_epoch(session: &mut Session, owner: &Owner, hold: Hold) -> Result<i64, ConnectorError> {
+    let lock = match hold {
+        Hold::Share => "FOR SHARE",
+        Hold::Update => "FOR UPDATE",
+        Hold::No => "",
+    };
+    let rows = session.query_params(
+        &format!("SELECT id, epoch FROM _rapidbyte.streams WHERE pipeline_id = $1 AND namespace = $2 AND stream = $3 {lock}"),
+        &[(&owner.pipeline_id).into(), (&owner.key.namespace).into(), (&owner.key.name).into()],
+    )?;
+    let Some(row) = rows.first() else { return Err(fault::fenced(&owner.stream)) };
+    let epoch: u64 = parse(row, 1, "an epoch")?;
+    if epoch != owner.epoch {
+        return Err(fault::fenced(&owner.stream));
+    }
+    parse(row, 0, "a stream")
+}
+
+/// Two streams of one run must not write into each other.
+fn check_targets(request: &ClaimRequest, schema: &str) -> Result<(), ConnectorError> {
+    let mut seen = HashMap::new();
+    for stream in &request.streams {
+        let target = target_of(&stream.context, schema)?;
+        let shown = target.to_string();
+        if let Some(other) = seen.insert(target, &stream.context.name) {
+            return Err(ConnectorError::config(
+                "target_conflict",
+                format!("streams `{other}` and `{}` both mean the table `{shown}`", stream.context.name),
+            )
+            .with_hint("give one of them another table with `destination: { table: … }`"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the right to write each stream, in one transaction, and reads back what is known of it.
+pub(crate) fn claim(session: &mut Session, request: &ClaimRequest, schema: &str) -> Result<Vec<ClaimedStream>, ConnectorError> {
+    check_targets(request, schema)?;
+    // In one order everywhere, so that two runs that claim the same streams do not deadlock.
+    let mut order: Vec<usize> = (0..request.streams.len()).collect();
+    order.sort_by_key(|index| StreamKey::of(&request.streams[*index].context));
+    session.transaction(|session| {
+        let mut claimed: Vec<Option<ClaimedStream>> = request.streams.iter().map(|_| None).collect();
+        for index in order {
+            claimed[index] = Some(claim_one(session, request, index, schema)?);
+        }
+        Ok(claimed.into_iter().flatten().collect())
+    })
+}
+
+fn claim_one(session: &mut Session, request: &ClaimRequest, index: usize, schema: &str) -> Result<ClaimedStream, ConnectorError> {
+    let stream = &request.streams[index];
+    let key = StreamKey::of(&stream.context);
+    let target = target_of(&stream.context, schema)?;
+    let identity = hex(stream.source_identity.as_bytes());
+    let rows = session
+        .query_params(
+            "INSERT INTO _rapidbyte.streams AS s
+                 (pipeline_id, namespace, stream, pipeline, target_schema, target_table, source_identity, epoch)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8::bigint + 1)
+             ON CONFLICT (pipeline_id, namespace, stream) DO UPDATE SET
+                 epoch = greatest(s.epoch, $8::bigint) + 1, pipeline = excluded.pipeline, claimed_at = clock_timestamp(),
+                 target_schema = excluded.target_schema, target_table = excluded.target_table
+             WHERE s.source_identity = excluded.source_identity
+             RETURNING id, epoch, newest_generation",
+            &[
+                (&request.run.pipeline_id).into(),
+                (&key.namespace).into(),
+                (&key.name).into(),
+                (&request.run.pipeline).into(),
+                (&target.schema).into(),
+                (&target.name).into(),
+                (&identity).into(),
+                stored(stream.known_epoch)?.into(),
+            ],
+        )
+        .map_err(|error| fault::of_stream(error, &stream.context.name.to_string()))?;
+    let Some(row) = rows.first() else {
+        return Err(mismatch(session, request, &key)?);
+    };
+    let id: i64 = parse(row, 0, "a stream")?;
+    let generation = generation::open(session, id)?;
+    let receipts = match &generation {
+        Some(generation) => receipt::newest(session, id, generation.number, u32::try_from(index).unwrap_or(u32::MAX))?,
+        None => Vec::new(),
+    };
+    Ok(ClaimedStream { epoch: parse(row, 1, "an epoch")?, newest_generation: parse(row, 2, "a generation")?, generation, receipts })
+}
+
+fn mismatch(session: &mut Session, request: &ClaimRequest, key: &StreamKey) -> Result<ConnectorError, ConnectorError> {
+    let rows = session.query_params(
+        "SELECT source_identity FROM _rapidbyte.streams WHERE pipeline_id = $1 AND namespace = $2 AND stream = $3",
+        &[(&request.run.pipeline_id).into(), (&key.namespace).into(), (&key.name).into()],
+    )?;
+    let known = rows.first().and_then(|row| row.get(0)).and_then(unhex_text).ok_or_else(|| damaged("a source identity"))?;
+    let shown = if key.namespace.is_empty() { key.name.clone() } else { format!("{}.{}", key.namespace, key.name) };
+    Ok(ConnectorError::config(
+        "source_mismatch",
+        format!("the stream `{shown}` of this pipeline was loaded from another source: `{known}`"),
+    )
+    .with_hint(format!(
+        "point the pipeline at that source again, or forget what was loaded with: DELETE FROM _rapidbyte.streams WHERE pipeline_id = '{}'",
+        request.run.pipeline_id.replace('\'', "''")
+    )))
+}

@@ -1,0 +1,108 @@
+//! Writes tables of PostgreSQL: rows by COPY BINARY into a staging table, each commit with a receipt in the same transaction,
+//! and a publication that readers see as one act.
+
+mod catalog;
+mod check;
+mod config;
+mod encode;
+mod fault;
+mod layout;
+mod ledger;
+mod load;
+mod names;
+mod publish;
+mod session;
+mod teardown;
+mod types;
+
+use config::OwnConfig;
+use postgres_wire::{ConnectConfig, split_config};
+use rapidbyte_sdk::{
+    CheckItem, ClaimRequest, ClaimedStream, ConnectorError, Destination, InitContext, Input, PrepareRequest, PublishRequest,
+    PublishSummary, RunContext, StreamContext, SyncMode, WriteMode, WriteRequest, WriteSummary, host_ffi,
+};
+use session::Session;
+
+/// The destination.
+pub struct PostgresDestination {
+    connect: ConnectConfig,
+    own: OwnConfig,
+    session: Option<Session>,
+}
+
+rapidbyte_sdk::connector_main!(destination, PostgresDestination);
+
+impl PostgresDestination {
+    /// The session of this instance; made by the first call that needs it.
+    fn session(&mut self) -> Result<&mut Session, ConnectorError> {
+        if self.session.is_none() {
+            self.session = Some(Session::open(&self.connect)?);
+        }
+        self.session.as_mut().ok_or_else(|| ConnectorError::internal("no_session", "the session is gone"))
+    }
+}
+
+/// Modes of later versions are refused here too, whatever the host has let through.
+fn check_mode(context: &StreamContext) -> Result<(), ConnectorError> {
+    if context.sync_mode != SyncMode::FullRefresh || context.write_mode == WriteMode::Upsert {
+        return Err(ConnectorError::config(
+            "unsupported_mode",
+            format!("stream `{}`: sync mode `{}` with write mode `{}` is not available yet", context.name, context.sync_mode, context.write_mode),
+        )
+        .with_hint("use `sync_mode: full_refresh` with `write_mode: append` or `replace`"));
+    }
+    Ok(())
+}
+
+impl Destination for PostgresDestination {
+    type Config = serde_json::Value;
+
+    fn init(config: Self::Config, _context: InitContext) -> Result<Self, ConnectorError> {
+        let (connect, own) = split_config::<OwnConfig>(config)?;
+        postgres_wire::quote_ident(&own.schema)?;
+        Ok(Self { connect, own, session: None })
+    }
+
+    fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
+        check::check(&self.connect, &self.own.schema, streams)
+    }
+
+    fn claim(&mut self, request: &ClaimRequest) -> Result<Vec<ClaimedStream>, ConnectorError> {
+        request.streams.iter().try_for_each(|stream| check_mode(&stream.context))?;
+        let schema = self.own.schema.clone();
+        let session = self.session()?;
+        ledger::schema::ensure(session)?;
+        host_ffi::mark("dest.claim.before");
+        let claimed = ledger::claim(session, request, &schema)?;
+        host_ffi::mark("dest.claim.after");
+        Ok(claimed)
+    }
+
+    fn prepare(&mut self, request: &PrepareRequest) -> Result<(), ConnectorError> {
+        check_mode(&request.context)?;
+        host_ffi::mark("dest.prepare.before");
+        ledger::prepare(self.session()?, request)?;
+        host_ffi::mark("dest.prepare.after");
+        Ok(())
+    }
+
+    fn write(&mut self, request: &WriteRequest, input: &mut Input) -> Result<WriteSummary, ConnectorError> {
+        load::write(self.session()?, request, input)
+    }
+
+    fn publish(&mut self, request: &PublishRequest) -> Result<PublishSummary, ConnectorError> {
+        let schema = self.own.schema.clone();
+        publish::publish(self.session()?, request, &schema)
+    }
+
+    fn teardown(&mut self, run: &RunContext, streams: &[StreamContext]) -> Result<(), ConnectorError> {
+        teardown::teardown(self.session()?, run, streams)
+    }
+
+    fn close(&mut self) -> Result<(), ConnectorError> {
+        if let Some(session) = self.session.take() {
+            session.close();
+        }
+        Ok(())
+    }
+}

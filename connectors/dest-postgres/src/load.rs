@@ -1,0 +1,403 @@
+//! One task: batches into staging by COPY, a receipt at each commit.
+
+use crate::encode::{EncodeFault, HEADER, Rows, TRAILER};
+use crate::fault;
+use crate::layout::{self, Layout};
+use crate::ledger::{self, Columns, Hold, LoadColumn, Owner, Progress};
+use crate::names::Table;
+use crate::session::Session;
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use postgres_wire::{CopyIn, quote_ident};
+use rapidbyte_sdk::{
+    Barrier, ConnectorError, Event, Input, Receipt, RunContext, WritePerf, WriteRequest, WriteStream, WriteSummary, host_ffi,
+};
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Bytes of one CopyData message. Measured: from 64 KiB to 1 MiB the cost per byte falls by a tenth.
+const MESSAGE_BYTES: usize = 512 << 10;
+
+/// One stream of the task.
+struct Share<'a> {
+    request: &'a WriteStream,
+    owner: Owner,
+    staging: Option<Table>,
+    layouts: HashMap<u32, Layout>,
+    /// Of the newest receipt.
+    seq: u64,
+    rows: u64,
+    bytes: u64,
+    /// Since then.
+    window_rows: u64,
+    window_bytes: u64,
+}
+
+/// Advisory lock, with a stream's number: its staging table is being made.
+const STAGING_LOCK: i64 = 0x5261_7069_0000_0000;
+
+/// Writes a task.
+pub(crate) struct Loader<'a> {
+    session: &'a mut Session,
+    shares: Vec<Share<'a>>,
+    buffer: Vec<u8>,
+    summary: WriteSummary,
+    staged: bool,
+}
+
+/// Runs a task to its end.
+pub(crate) fn write(session: &mut Session, request: &WriteRequest, input: &mut Input) -> Result<WriteSummary, ConnectorError> {
+    let perf = WritePerf { connect_ns: nanos(session.connect_time().as_nanos()), ..WritePerf::default() };
+    let shares = request.streams.iter().map(|stream| Share::new(&request.run, stream)).collect();
+    let mut loader =
+        Loader { session, shares, buffer: Vec::new(), summary: WriteSummary { perf, ..WriteSummary::default() }, staged: false };
+    let done = loader.run(input);
+    if done.is_err() {
+        loader.session.roll_back();
+    }
+    done.map(|()| loader.summary)
+}
+
+fn nanos(nanos: u128) -> u64 {
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
+fn since(started: Instant) -> u64 {
+    nanos(started.elapsed().as_nanos())
+}
+
+impl<'a> Share<'a> {
+    fn new(run: &RunContext, request: &'a WriteStream) -> Self {
+        Self {
+            request,
+            owner: Owner::new(run, &request.context, request.epoch),
+            staging: None,
+            layouts: HashMap::new(),
+            seq: request.seq,
+            rows: request.rows,
+            bytes: request.bytes,
+            window_rows: 0,
+            window_bytes: 0,
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.owner.stream
+    }
+
+    /// Finds or makes the staging table, and gives it what the layout needs; within a transaction.
+    fn ensure_staging(&mut self, session: &mut Session, layout: &Layout, hold: Hold) -> Result<(), ConnectorError> {
+        let stream = ledger::check_epoch(session, &self.owner, hold)?;
+        let generation = self.request.generation;
+        let mut load = ledger::open_load(session, &self.owner, stream, generation)?;
+        let fits = |columns: &Option<Columns>| columns.as_ref().is_some_and(|columns| changes(columns, layout).is_ok_and(|made| made.is_empty()));
+        if !fits(&load.columns) {
+            // Writers of other partitions see the same schema at the same time: the first one makes the table.
+            session.query_params("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[(STAGING_LOCK ^ stream).into()])?;
+            load = ledger::open_load(session, &self.owner, stream, generation)?;
+        }
+        match load.columns {
+            Some(mut columns) => {
+                let made = changes(&columns, layout).map_err(|error| fault::of_stream(error, self.name()))?;
+                if !made.is_empty() {
+                    alter_staging(session, &load.staging, &mut columns, made)?;
+                    ledger::set_columns(session, stream, generation, &columns)?;
+                }
+            }
+            None => {
+                session.run(&create_statement(&load.staging, &layout.columns)?)?;
+                ledger::set_columns(session, stream, generation, &layout.columns)?;
+            }
+        }
+        self.staging = Some(load.staging);
+        Ok(())
+    }
+
+    fn write_receipt(&self, session: &mut Session, index: usize, barrier: &Barrier) -> Result<Receipt, ConnectorError> {
+        let stream = ledger::check_epoch(session, &self.owner, Hold::Share)?;
+        ledger::open_load(session, &self.owner, stream, self.request.generation)?;
+        let progress = Progress {
+            generation: self.request.generation,
+            partition: &self.request.partition,
+            seq: self.seq + 1,
+            rows: self.rows + self.window_rows,
+            bytes: self.bytes + self.window_bytes,
+            last: barrier.last,
+            position: barrier.position.as_ref(),
+            transform_state: &barrier.transform_state,
+        };
+        let committed_at_ms = ledger::write_receipt(session, &self.owner, stream, &progress)?;
+        Ok(Receipt {
+            stream: u32::try_from(index).unwrap_or(u32::MAX),
+            generation: progress.generation,
+            partition: self.request.partition.clone(),
+            epoch: self.owner.epoch,
+            seq: progress.seq,
+            position: barrier.position.clone(),
+            rows: progress.rows,
+            bytes: progress.bytes,
+            last: barrier.last,
+            transform_state: barrier.transform_state.clone(),
+            committed_at_ms,
+        })
+    }
+
+    /// The window is durable.
+    fn settle(&mut self) {
+        self.seq += 1;
+        self.rows += std::mem::take(&mut self.window_rows);
+        self.bytes += std::mem::take(&mut self.window_bytes);
+    }
+}
+
+/// What a staging table lacks for a layout.
+enum Change {
+    Add(LoadColumn),
+    /// A column that some rows will not have.
+    Loosen(String),
+}
+
+/// The way from the staging table's columns to those of a layout; an error if a column has changed its type.
+fn changes(columns: &Columns, layout: &Layout) -> Result<Vec<Change>, ConnectorError> {
+    let mut made = Vec::new();
+    for wanted in &layout.columns {
+        match columns.iter().find(|column| column.name == wanted.name) {
+            None => made.push(Change::Add(LoadColumn { not_null: false, ..wanted.clone() })),
+            Some(known) if known.staged != wanted.staged => {
+                return Err(ConnectorError::schema(
+                    "type_change",
+                    format!("column `{}` was `{}` and has become `{}` while it was being loaded", known.name, known.staged, wanted.staged),
+                )
+                .with_hint("run again: the next load takes the new type"));
+            }
+            Some(known) if known.not_null && !wanted.not_null => made.push(Change::Loosen(known.name.clone())),
+            Some(_) => {}
+        }
+    }
+    let dropped = columns.iter().filter(|known| known.not_null && layout.columns.iter().all(|wanted| wanted.name != known.name));
+    made.extend(dropped.map(|known| Change::Loosen(known.name.clone())));
+    Ok(made)
+}
+
+fn alter_staging(session: &mut Session, table: &Table, columns: &mut Columns, changes: Vec<Change>) -> Result<(), ConnectorError> {
+    for change in changes {
+        let action = match change {
+            Change::Add(column) => {
+                let action = format!("ADD COLUMN {} {}", quote_ident(&column.name)?, column.staged);
+                columns.push(column);
+                action
+            }
+            Change::Loosen(name) => {
+                let action = format!("ALTER COLUMN {} DROP NOT NULL", quote_ident(&name)?);
+                columns.iter_mut().filter(|column| column.name == name).for_each(|column| column.not_null = false);
+                action
+            }
+        };
+        session.run(&format!("ALTER TABLE {} {action}", table.quoted()?))?;
+    }
+    Ok(())
+}
+
+/// A logged table: its rows must outlive a crash of the server, as the receipts say they do.
+fn create_statement(table: &Table, columns: &Columns) -> Result<String, ConnectorError> {
+    let mut parts = Vec::with_capacity(columns.len());
+    for column in columns {
+        let not_null = if column.not_null { " NOT NULL" } else { "" };
+        parts.push(format!("{} {}{not_null}", quote_ident(&column.name)?, column.staged));
+    }
+    Ok(format!("CREATE TABLE {} ({})", table.quoted()?, parts.join(",\n")))
+}
+
+fn no_stream(stream: u32) -> ConnectorError {
+    ConnectorError::internal("unknown_stream", format!("an event names stream {stream}, which the task does not have"))
+}
+
+fn unsupported_event(name: &str) -> ConnectorError {
+    ConnectorError::internal("unsupported_event", format!("an event `{name}` can't be written yet"))
+        .with_hint("use `sync_mode: full_refresh` and `on_data_error: fail` with this destination")
+}
+
+impl Loader<'_> {
+    fn run(&mut self, input: &mut Input) -> Result<(), ConnectorError> {
+        let mut event = input.next()?;
+        loop {
+            event = match event {
+                Event::Schema { stream, schema_id, schema } => {
+                    self.announce(stream, schema_id, &schema)?;
+                    input.next()?
+                }
+                Event::Batch { stream, schema_id, batch, bytes } => self.copy(stream, schema_id, (batch, bytes), input)?,
+                Event::Barrier(barrier) => {
+                    if barrier.commit {
+                        self.commit(&barrier, input)?;
+                    }
+                    input.next()?
+                }
+                Event::Heartbeat => input.next()?,
+                Event::DeadLetters(letters) if letters.is_empty() => input.next()?,
+                Event::DeadLetters(_) => return Err(unsupported_event("dead-letters")),
+                Event::Truncate(_) => return Err(unsupported_event("truncate")),
+                Event::ReplaceRange { .. } => return Err(unsupported_event("replace-range")),
+                Event::End => {
+                    // Rows after the last commit have no receipt and must not stay.
+                    self.session.roll_back();
+                    return Ok(());
+                }
+            };
+        }
+    }
+
+    /// Plans a schema and makes the staging table fit for it.
+    fn announce(&mut self, stream: u32, schema_id: u32, schema: &SchemaRef) -> Result<(), ConnectorError> {
+        let share = self.shares.get_mut(stream as usize).ok_or_else(|| no_stream(stream))?;
+        let layout = layout::plan(self.session, schema, share.name())?;
+        if self.session.in_transaction() {
+            share.ensure_staging(self.session, &layout, Hold::No)?;
+        } else {
+            self.session.transaction(|session| share.ensure_staging(session, &layout, Hold::Share))?;
+        }
+        share.layouts.insert(schema_id, layout);
+        Ok(())
+    }
+
+    /// Copies a batch and those that follow it under the same schema. Gives the first event of another kind.
+    fn copy(
+        &mut self,
+        stream: u32,
+        schema_id: u32,
+        first: (RecordBatch, u64),
+        input: &mut Input,
+    ) -> Result<Event, ConnectorError> {
+        let Self { session, shares, buffer, summary, staged } = self;
+        let share = shares.get_mut(stream as usize).ok_or_else(|| no_stream(stream))?;
+        if !session.in_transaction() {
+            session.begin()?;
+        }
+        let Share { owner, staging, layouts, request, rows, window_rows, window_bytes, .. } = share;
+        let unannounced = || ConnectorError::internal("unknown_schema", format!("a batch of `{}` came before its schema", owner.stream));
+        let layout = layouts.get(&schema_id).ok_or_else(unannounced)?;
+        let staging = staging.as_ref().ok_or_else(unannounced)?;
+        let names = layout.names();
+        let in_stream = |error| fault::of_stream(fault::from_server(error), &owner.stream);
+        if !*staged {
+            host_ffi::mark("dest.staging.before");
+        }
+        let started = Instant::now();
+        let mut copy = session.copy_in(&copy_statement(staging, layout)?).map_err(in_stream)?;
+        summary.perf.flush_ns += since(started);
+        buffer.clear();
+        buffer.extend_from_slice(HEADER);
+        let mut sent = 0;
+        let (mut batch, mut bytes) = first;
+        let next = loop {
+            let at = *rows + *window_rows;
+            send(&mut copy, buffer, &batch, layout, &mut summary.perf).map_err(|failed| match failed {
+                SendFault::Encode(fault) => fault::of_encoding(&fault, &owner.stream, &request.partition, at + 1, &names),
+                SendFault::Server(error) => in_stream(error),
+            })?;
+            let count = batch.num_rows() as u64;
+            sent += count;
+            *window_rows += count;
+            *window_bytes += bytes;
+            summary.batches_written += 1;
+            if !*staged {
+                *staged = true;
+                host_ffi::mark("dest.staging.after");
+            }
+            match next_of_schema(input, stream, schema_id)? {
+                Ok(following) => (batch, bytes) = following,
+                Err(other) => break other,
+            }
+        };
+        buffer.extend_from_slice(&TRAILER);
+        let started = Instant::now();
+        copy.write(buffer).map_err(in_stream)?;
+        let copied = copy.finish().map_err(in_stream)?;
+        summary.perf.flush_ns += since(started);
+        if copied != sent {
+            return Err(ConnectorError::internal(
+                "copy_count",
+                format!("stream `{}`: {sent} rows were sent and the server took {copied}", owner.stream),
+            ));
+        }
+        Ok(next)
+    }
+
+    /// Makes the window durable with a receipt for each stream, in one transaction, and acknowledges.
+    fn commit(&mut self, barrier: &Barrier, input: &mut Input) -> Result<(), ConnectorError> {
+        let started = Instant::now();
+        if !self.session.in_transaction() {
+            self.session.begin()?;
+        }
+        // Streams are locked in the order in which a claim locks them.
+        let mut order: Vec<usize> = (0..self.shares.len()).collect();
+        order.sort_by(|a, b| self.shares[*a].owner.key.cmp(&self.shares[*b].owner.key));
+        let mut receipts: Vec<Option<Receipt>> = self.shares.iter().map(|_| None).collect();
+        for index in order {
+            host_ffi::mark("dest.receipt.before");
+            receipts[index] = Some(self.shares[index].write_receipt(self.session, index, barrier)?);
+            host_ffi::mark("dest.receipt.after");
+        }
+        self.session.commit(|| host_ffi::mark("dest.commit.sent"))?;
+        host_ffi::mark("dest.commit.confirmed");
+        for share in &mut self.shares {
+            self.summary.records += share.window_rows;
+            self.summary.bytes += share.window_bytes;
+            share.settle();
+        }
+        self.summary.checkpoint_count += 1;
+        self.summary.perf.commit_ns += since(started);
+        let receipts: Vec<Receipt> = receipts.into_iter().flatten().collect();
+        input.acknowledge(barrier.id, &receipts)
+    }
+}
+
+/// The next batch of the same schema with its bytes, or the event that comes instead.
+fn next_of_schema(input: &mut Input, stream: u32, schema_id: u32) -> Result<Result<(RecordBatch, u64), Event>, ConnectorError> {
+    loop {
+        return Ok(match input.next()? {
+            Event::Batch { stream: of, schema_id: under, batch, bytes } if of == stream && under == schema_id => Ok((batch, bytes)),
+            Event::Heartbeat => continue,
+            Event::Barrier(barrier) if !barrier.commit => continue,
+            other => Err(other),
+        });
+    }
+}
+
+enum SendFault {
+    Encode(EncodeFault),
+    Server(postgres_wire::Error),
+}
+
+/// Encodes a batch and hands full messages to the server; what is left stays in the buffer.
+fn send(
+    copy: &mut CopyIn<'_>,
+    buffer: &mut Vec<u8>,
+    batch: &RecordBatch,
+    layout: &Layout,
+    perf: &mut WritePerf,
+) -> Result<(), SendFault> {
+    let mut rows = Rows::new(batch, &layout.codecs).map_err(SendFault::Encode)?;
+    loop {
+        let started = Instant::now();
+        let more = rows.fill(buffer, MESSAGE_BYTES).map_err(SendFault::Encode)?;
+        perf.decode_ns += since(started);
+        if buffer.len() >= MESSAGE_BYTES {
+            let started = Instant::now();
+            copy.write(buffer).map_err(SendFault::Server)?;
+            perf.flush_ns += since(started);
+            buffer.clear();
+            // A row of many megabytes must not pin its buffer.
+            buffer.shrink_to(4 * MESSAGE_BYTES);
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+fn copy_statement(table: &Table, layout: &Layout) -> Result<String, ConnectorError> {
+    let columns = layout.column_list()?;
+    let columns = if columns.is_empty() { columns } else { format!(" ({columns})") };
+    Ok(format!("COPY {}{columns} FROM STDIN (FORMAT binary)", table.quoted()?))
+}

@@ -1,0 +1,183 @@
+//! A complete generation becomes visible, in one transaction.
+//!
+//! No table there: staging is moved to its place. A table there: it keeps its identity, with owner, grants, indexes and views,
+//! and the rows are copied into it; under `replace` after the old ones are deleted in the same transaction. Readers see the
+//! old rows until the commit and the new ones after it, since both statements are ordinary ones under MVCC.
+
+use crate::catalog::{self, Relation};
+use crate::fault;
+use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner};
+use crate::names::{Table, target_of};
+use crate::session::Session;
+use crate::types::widens;
+use postgres_wire::quote_ident;
+use rapidbyte_sdk::{ConnectorError, PublishRequest, PublishSummary, WriteMode, host_ffi};
+
+/// Publishes, or says again what was published.
+pub(crate) fn publish(session: &mut Session, request: &PublishRequest, schema: &str) -> Result<PublishSummary, ConnectorError> {
+    let owner = Owner::new(&request.run, &request.context, request.epoch);
+    let target = target_of(&request.context, schema)?;
+    host_ffi::mark("dest.publish.before");
+    let summary = session
+        .transaction(|session| publish_within(session, request, &owner, &target))
+        .map_err(|error| fault::of_stream(error, &owner.stream))?;
+    host_ffi::mark("dest.publish.after");
+    Ok(summary)
+}
+
+fn publish_within(
+    session: &mut Session,
+    request: &PublishRequest,
+    owner: &Owner,
+    target: &Table,
+) -> Result<PublishSummary, ConnectorError> {
+    let stream = ledger::check_epoch(session, owner, Hold::Update)?;
+    let load = ledger::find(session, stream, request.generation)?.ok_or_else(|| {
+        ConnectorError::internal("unknown_generation", format!("generation {} is not known at the destination", request.generation))
+    })?;
+    if load.published {
+        return Ok(PublishSummary { rows: load.rows.unwrap_or(0), location: load.location.unwrap_or_else(|| target.to_string()) });
+    }
+    let unfinished = ledger::unfinished_partitions(session, stream, request.generation)?;
+    if let Some(first) = unfinished.first() {
+        return Err(ConnectorError::internal(
+            "unfinished_generation",
+            format!("generation {} has {} unfinished partitions, the first is `{first}`", request.generation, unfinished.len()),
+        ));
+    }
+    let rows = ledger::written_rows(session, stream, request.generation)?;
+    // Two pipelines may publish a new table of the same name at the same time.
+    session.query_params(
+        "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))",
+        &[format!("rapidbyte:{}", target.quoted()?).into()],
+    )?;
+    if let Some(columns) = &load.columns {
+        match catalog::relation(session, target)? {
+            None => move_into_place(session, &load, columns, target)?,
+            Some(relation) => copy_into(session, &load, columns, target, &relation)?,
+        }
+    } else if rows > 0 {
+        return Err(ConnectorError::internal("missing_staging", "receipts name rows, and there is no staging table"));
+    }
+    let location = target.to_string();
+    ledger::set_published(session, stream, request.generation, rows, &location)?;
+    Ok(PublishSummary { rows, location })
+}
+
+/// The staging table becomes the target.
+fn move_into_place(session: &mut Session, load: &Load, columns: &Columns, target: &Table) -> Result<(), ConnectorError> {
+    ledger::schema::ensure_schema(session, &target.schema)?;
+    let staging = load.staging.quoted()?;
+    let (schema, name) = (quote_ident(&target.schema)?, quote_ident(&target.name)?);
+    let mut casts = Vec::new();
+    for column in columns.iter().filter(|column| column.staged != column.published) {
+        let name = quote_ident(&column.name)?;
+        casts.push(format!("ALTER COLUMN {name} TYPE {published} USING {name}::{published}", published = column.published));
+    }
+    if !casts.is_empty() {
+        session.run(&format!("ALTER TABLE {staging} {}", casts.join(", ")))?;
+    }
+    session.run(&format!("ALTER TABLE {staging} SET SCHEMA {schema}"))?;
+    session.run(&format!("ALTER TABLE {schema}.{} RENAME TO {name}", quote_ident(&load.staging.name)?))?;
+    // Rows of one full refresh have unique keys. Appended refreshes would not, so the key belongs to `replace` alone.
+    let mut key: Vec<&LoadColumn> = columns.iter().filter(|column| column.key.is_some()).collect();
+    if load.write_mode == WriteMode::Replace && !key.is_empty() {
+        key.sort_by_key(|column| column.key);
+        let names: Vec<String> = key.iter().map(|column| quote_ident(&column.name)).collect::<Result<_, _>>()?;
+        session.run(&format!("ALTER TABLE {schema}.{name} ADD PRIMARY KEY ({})", names.join(", ")))?;
+    }
+    Ok(())
+}
+
+/// The rows are copied into the table that is there.
+fn copy_into(
+    session: &mut Session,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    relation: &Relation,
+) -> Result<(), ConnectorError> {
+    check_kind(target, relation)?;
+    let quoted = target.quoted()?;
+    let staging = load.staging.quoted()?;
+    if load.write_mode == WriteMode::Replace {
+        // Readers go on; other writers wait, so that no row of theirs falls between DELETE and INSERT.
+        session.run(&format!("LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))?;
+    }
+    evolve(session, load, columns, target, relation)?;
+    if load.write_mode == WriteMode::Replace {
+        session.run(&format!("DELETE FROM {quoted}"))?;
+    }
+    let (mut into, mut from) = (Vec::new(), Vec::new());
+    for column in columns {
+        if relation.columns.iter().any(|known| known.name == column.name && known.generated) {
+            continue;
+        }
+        let name = quote_ident(&column.name)?;
+        from.push(if column.staged == column.published { name.clone() } else { format!("{name}::{}", column.published) });
+        into.push(name);
+    }
+    let into = if into.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", into.join(", ")) };
+    session.run(&format!("INSERT INTO {quoted}{into} SELECT {} FROM {staging}", from.join(", ")))?;
+    session.run(&format!("DROP TABLE {staging}"))
+}
+
+/// Only tables can be written.
+pub(crate) fn check_kind(target: &Table, relation: &Relation) -> Result<(), ConnectorError> {
+    match relation.kind {
+        'r' | 'p' => Ok(()),
+        'v' | 'm' => Err(ConnectorError::schema("not_a_table", format!("`{target}` is a view"))
+            .with_hint("name another table with `destination: { table: … }`, or another `schema`")),
+        _ => Err(ConnectorError::schema("not_a_table", format!("`{target}` is not an ordinary table"))
+            .with_hint("name another table with `destination: { table: … }`, or another `schema`")),
+    }
+}
+
+/// Brings the target's columns and the load's together, by the default policies: new columns are added, removed ones stay,
+/// another type is an error unless nothing can be lost, NOT NULL gives way to NULLs that have come.
+fn evolve(session: &mut Session, load: &Load, columns: &Columns, target: &Table, relation: &Relation) -> Result<(), ConnectorError> {
+    let quoted = target.quoted()?;
+    let staged = catalog::relation(session, &load.staging)?;
+    for column in columns {
+        let name = quote_ident(&column.name)?;
+        let Some(known) = relation.columns.iter().find(|known| known.name == column.name) else {
+            session.run(&format!("ALTER TABLE {quoted} ADD COLUMN {name} {}", column.published))?;
+            continue;
+        };
+        if known.generated {
+            if !column.generated {
+                return Err(ConnectorError::schema("generated_column", format!("column `{}` of `{target}` is computed by the server", column.name))
+                    .with_hint(format!("leave it out with `columns:`, or make it a plain one: ALTER TABLE {quoted} ALTER COLUMN {name} DROP EXPRESSION")));
+            }
+            continue;
+        }
+        // The server's own spelling of the staged type, since the target's is the server's too.
+        let spelled = staged.as_ref().and_then(|staged| staged.columns.iter().find(|of| of.name == column.name));
+        let coming = match spelled {
+            Some(of) if column.staged == column.published => of.sql_type.as_str(),
+            _ => column.published.as_str(),
+        };
+        if known.sql_type != coming && !widens(coming, &known.sql_type) {
+            return Err(ConnectorError::schema(
+                "type_mismatch",
+                format!("column `{}` of `{target}` is `{}`, the source's is `{coming}`", column.name, known.sql_type),
+            )
+            .with_hint(format!("change it with: ALTER TABLE {quoted} ALTER COLUMN {name} TYPE {coming} USING {name}::{coming}")));
+        }
+        if known.not_null && !known.in_primary_key && !column.not_null {
+            let sql = format!("SELECT EXISTS (SELECT FROM {} WHERE {name} IS NULL)", load.staging.quoted()?);
+            if session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t") {
+                session.run(&format!("ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL"))?;
+            }
+        }
+    }
+    let required = relation.columns.iter().find(|known| {
+        known.not_null && !known.has_default && !known.generated && columns.iter().all(|column| column.name != known.name)
+    });
+    if let Some(known) = required {
+        let name = quote_ident(&known.name)?;
+        return Err(ConnectorError::schema("missing_column", format!("column `{}` of `{target}` needs a value, and the source has none", known.name))
+            .with_hint(format!("let it be empty: ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL")));
+    }
+    Ok(())
+}

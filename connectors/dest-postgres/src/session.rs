@@ -1,0 +1,138 @@
+//! A connection with the settings that receipts rest on, and its transactions.
+
+use crate::fault;
+use postgres_wire::{ConnectConfig, Connection, CopyIn, Error, Param, Row, TransactionStatus};
+use rapidbyte_sdk::{CommitState, ConnectorError, ErrorCategory};
+use std::time::{Duration, Instant};
+
+/// How long a statement waits for a lock that another session holds, before it gives up with an error that can be
+/// retried. Long enough for a commit under way, short enough for a person.
+const LOCK_TIMEOUT: &str = "10s";
+
+/// A receipt must never be lost after it was acknowledged, whatever role or database say.
+const SETTINGS: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'on', false)
+WHERE pg_catalog.current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')";
+
+/// One session of the server.
+pub(crate) struct Session {
+    connection: Connection,
+    connect_time: Duration,
+}
+
+impl Session {
+    /// Connects and makes the settings.
+    pub(crate) fn open(config: &ConnectConfig) -> Result<Self, ConnectorError> {
+        let started = Instant::now();
+        let connection = Connection::connect(config)?;
+        let mut session = Self { connection, connect_time: Duration::ZERO };
+        session.query(SETTINGS)?;
+        session.run(&format!("SET lock_timeout = '{LOCK_TIMEOUT}'"))?;
+        session.connect_time = started.elapsed();
+        Ok(session)
+    }
+
+    /// How long it took to get here.
+    pub(crate) fn connect_time(&self) -> Duration {
+        self.connect_time
+    }
+
+    /// `150018` for 15.18.
+    pub(crate) fn server_version(&self) -> u32 {
+        self.connection.server_version()
+    }
+
+    /// Runs statements without an answer.
+    pub(crate) fn run(&mut self, sql: &str) -> Result<(), ConnectorError> {
+        self.connection.batch_execute(sql).map_err(fault::from_server)
+    }
+
+    /// Runs one statement and gives its rows as text.
+    pub(crate) fn query(&mut self, sql: &str) -> Result<Vec<Row>, ConnectorError> {
+        self.connection.query(sql).map_err(fault::from_server)
+    }
+
+    /// The same with parameters.
+    pub(crate) fn query_params(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, ConnectorError> {
+        self.connection.query_params(sql, params).map_err(fault::from_server)
+    }
+
+    /// Runs one statement with parameters; gives the rows affected.
+    pub(crate) fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, ConnectorError> {
+        self.connection.execute(sql, params).map_err(fault::from_server)
+    }
+
+    /// Starts a COPY. Dropping it ends it with an error.
+    pub(crate) fn copy_in(&mut self, sql: &str) -> Result<CopyIn<'_>, Error> {
+        self.connection.copy_in(sql)
+    }
+
+    /// Whether a transaction is open.
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.connection.transaction() != TransactionStatus::Idle
+    }
+
+    /// Opens a transaction.
+    pub(crate) fn begin(&mut self) -> Result<(), ConnectorError> {
+        self.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+    }
+
+    /// Ends the transaction without a trace. A connection that can't do even that loses it at the server anyway.
+    pub(crate) fn roll_back(&mut self) {
+        if !self.connection.is_broken() && self.in_transaction() {
+            let _ = self.connection.batch_execute("ROLLBACK");
+        }
+    }
+
+    /// Makes the transaction durable. When the answer is lost nobody here knows whether it is: the error says so, and the
+    /// next `claim` reads the truth.
+    ///
+    /// `sent` is called between the statement and its answer.
+    pub(crate) fn commit(&mut self, sent: impl FnOnce()) -> Result<(), ConnectorError> {
+        if self.connection.transaction() != TransactionStatus::Open {
+            return Err(ConnectorError::internal("no_transaction", "there is no transaction to commit"));
+        }
+        let answer = self.connection.batch_execute_marked("COMMIT", sent);
+        let Err(error) = answer else { return Ok(()) };
+        // A server that is being stopped may end the session after the commit record was written.
+        let unknown = match error.sqlstate() {
+            Some(code) => code.starts_with("08") || code.starts_with("57P"),
+            None => true,
+        };
+        if !unknown {
+            return Err(fault::from_server(error));
+        }
+        let cause = fault::from_server(error);
+        let mut lost = ConnectorError::new(
+            ErrorCategory::TransientNetwork,
+            "commit_outcome_unknown",
+            format!("COMMIT was sent and its answer lost: {}", cause.message),
+        )
+        .with_hint("nothing needs to be done: the next attempt reads the receipt at the destination before it writes")
+        .with_commit_state(CommitState::AfterCommitUnknown);
+        lost.safe_to_retry = false;
+        Err(lost)
+    }
+
+    /// Runs `act` in a transaction of its own.
+    pub(crate) fn transaction<T>(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<T, ConnectorError>,
+    ) -> Result<T, ConnectorError> {
+        self.begin()?;
+        match act(self) {
+            Ok(value) => {
+                self.commit(|| {})?;
+                Ok(value)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Says goodbye.
+    pub(crate) fn close(self) {
+        self.connection.close();
+    }
+}

@@ -1,0 +1,179 @@
+//! A PostgreSQL server of a test's own: a fresh cluster in a temporary directory on a free port of the loopback, gone when
+//! the value is dropped.
+//!
+//! The server refuses to run as root, so a test run by root starts it as the system user `postgres`.
+
+use crate::config::{ConnectConfig, Secret, SslMode};
+use crate::connection::Connection;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs, process};
+
+/// A running server.
+pub struct PostgresServer {
+    directory: PathBuf,
+    port: u16,
+    as_root: bool,
+}
+
+/// The directory of the newest installed server's programs.
+fn programs() -> PathBuf {
+    if let Some(named) = env::var_os("RAPIDBYTE_TEST_PG_BIN") {
+        return named.into();
+    }
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    versions.sort();
+    versions.pop().map(|(_, path)| path).unwrap_or_default()
+}
+
+impl PostgresServer {
+    /// Starts a server with the superuser `app`, password `secret` (SCRAM), and the database `app`.
+    ///
+    /// # Panics
+    /// When no server can be started: a test that needs one can't go on.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`PostgresServer::start`], with settings such as `max_connections=3`.
+    ///
+    /// # Panics
+    /// When no server can be started.
+    pub fn start_with(settings: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = env::temp_dir().join(format!("rapidbyte-pg-{}-{number}", process::id()));
+        fs::create_dir_all(&directory).expect("a directory for the test server");
+        let as_root = fs::metadata("/proc/self").is_ok_and(|own| {
+            use std::os::unix::fs::MetadataExt;
+            own.uid() == 0
+        });
+        if as_root {
+            let owned = Command::new("chown").arg("postgres").arg(&directory).status();
+            assert!(owned.is_ok_and(|status| status.success()), "the test server needs the system user `postgres`");
+        }
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+        let made = Self { directory, port, as_root };
+        let password = made.directory.join("password");
+        fs::write(&password, "secret").expect("a password file");
+        let data = made.data();
+        made.run(
+            "initdb",
+            &["-D", &data, "-U", "app", "-A", "scram-sha-256", "--pwfile", &text(&password), "-E", "UTF8", "--locale=C", "-N"],
+        );
+        let mut options = format!("-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {}", text(&made.directory));
+        for setting in settings {
+            options.push_str(" -c ");
+            options.push_str(setting);
+        }
+        let log = text(&made.directory.join("log"));
+        made.run("pg_ctl", &["-D", &data, "-w", "-t", "60", "-l", &log, "-o", &options, "start"]);
+        made.connect_to("postgres").batch_execute("CREATE DATABASE app").expect("a database for tests");
+        made
+    }
+
+    fn data(&self) -> String {
+        text(&self.directory.join("data"))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let path = programs().join(program);
+        if self.as_root {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(path);
+            command
+        } else {
+            Command::new(path)
+        }
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        // A log file instead of pipes: the server would inherit them and keep them open.
+        let out = self.directory.join(format!("{program}.out"));
+        let file = fs::File::create(&out).expect("a file for a program's output");
+        let copy = file.try_clone().expect("a file for a program's output");
+        let output = self
+            .command(program)
+            .args(arguments)
+            .current_dir(&self.directory)
+            .stdout(file)
+            .stderr(copy)
+            .output()
+            .unwrap_or_else(|error| panic!("`{program}` does not start: {error}; PostgreSQL's server package is needed"));
+        assert!(output.status.success(), "`{program}` failed: {}", fs::read_to_string(&out).unwrap_or_default());
+        output
+    }
+
+    /// Restarts nothing: stops the server at once, as a crash of the machine would.
+    pub fn stop_immediately(&self) {
+        let _ = self.command("pg_ctl").args(["-D", &self.data(), "-m", "immediate", "-w", "stop"]).output();
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's directory; its log lies in `log`.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// How to reach a database, without encryption.
+    pub fn config(&self, database: &str) -> ConnectConfig {
+        ConnectConfig {
+            host: "127.0.0.1".into(),
+            port: self.port,
+            user: "app".into(),
+            password: Some(Secret::new("secret")),
+            database: database.into(),
+            sslmode: SslMode::Disable,
+            connect_timeout_seconds: 10,
+            statement_timeout_seconds: None,
+            idle_timeout_seconds: 60,
+            application_name: "rapidbyte-test".into(),
+        }
+    }
+
+    /// The same as the JSON of a connector's configuration.
+    pub fn config_json(&self, database: &str) -> serde_json::Value {
+        serde_json::json!({
+            "host": "127.0.0.1", "port": self.port, "user": "app", "password": "secret", "database": database,
+            "sslmode": "disable", "idle_timeout_seconds": 60,
+        })
+    }
+
+    /// A session at the database `app`.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn connect(&self) -> Connection {
+        self.connect_to("app")
+    }
+
+    /// A session at a database.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn connect_to(&self, database: &str) -> Connection {
+        Connection::connect(&self.config(database)).expect("the test server answers")
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("temporary paths are UTF-8").to_owned()
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.stop_immediately();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}

@@ -1,0 +1,107 @@
+//! Looking at server and streams before a run.
+
+use crate::PostgresSource;
+use crate::catalog::{columns_of, find_relation, missing_table};
+use crate::read::select_columns;
+use postgres_wire::{Connection, quote_qualified};
+use rapidbyte_sdk::{CheckItem, CheckStatus, ConnectorError, ErrorCategory, StreamContext, SyncMode};
+
+/// Oldest server whose catalog and COPY are known to fit.
+const MIN_SERVER_VERSION: u32 = 120_000;
+
+/// Refuses servers that are too old.
+pub(crate) fn supported(connection: &Connection) -> Result<(), ConnectorError> {
+    let version = connection.server_version();
+    if version >= MIN_SERVER_VERSION {
+        return Ok(());
+    }
+    let shown = connection.parameter("server_version").unwrap_or("unknown");
+    Err(ConnectorError::config("server_version", format!("the server runs PostgreSQL {shown}; 12 or newer is needed"))
+        .with_hint("upgrade the server, or read from a replica that is newer"))
+}
+
+fn item(name: impl Into<String>, status: CheckStatus, message: impl Into<String>, hint: Option<String>) -> CheckItem {
+    CheckItem { name: name.into(), status, message: message.into(), hint }
+}
+
+fn failed(name: impl Into<String>, error: ConnectorError) -> CheckItem {
+    item(name, CheckStatus::Failed, format!("{} (`{}`)", error.message, error.code), error.hint)
+}
+
+/// One item for the connection, then one for each stream, or more where there is more to say.
+pub(crate) fn check(source: &mut PostgresSource, streams: &[StreamContext]) -> Vec<CheckItem> {
+    let mut items = Vec::new();
+    match source.session() {
+        Ok(session) => {
+            let version = session.parameter("server_version").unwrap_or("unknown");
+            let encrypted = session.tls().map_or("not encrypted", |tls| tls.protocol.as_str());
+            items.push(item("connection", CheckStatus::Ok, format!("PostgreSQL {version}, {encrypted}"), None));
+        }
+        Err(error) => {
+            items.push(failed("connection", error));
+            return items;
+        }
+    }
+    for stream in streams {
+        let name = format!("stream `{}`", stream.name);
+        match check_stream(source, stream) {
+            Ok(mut found) if found.is_empty() => {
+                found.push(item(name, CheckStatus::Ok, "can be read", None));
+                items.extend(found);
+            }
+            Ok(found) => items.extend(found),
+            Err(error) => items.push(failed(name, error)),
+        }
+    }
+    items
+}
+
+/// Refuses what is not built yet.
+pub(crate) fn supported_mode(stream: &StreamContext) -> Result<(), ConnectorError> {
+    match stream.sync_mode {
+        SyncMode::FullRefresh => Ok(()),
+        mode @ (SyncMode::Incremental | SyncMode::Cdc) => Err(ConnectorError::config(
+            "sync_mode",
+            format!("stream `{}`: sync mode `{}` is not available yet", stream.name, mode.as_str()),
+        )
+        .with_hint("set `sync_mode: full_refresh`")),
+    }
+}
+
+fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<Vec<CheckItem>, ConnectorError> {
+    let (schema, table) = source.table(&stream.name);
+    let (schema, table) = (schema.to_owned(), table.to_owned());
+    supported_mode(stream)?;
+    let session = source.session()?;
+    let Some(relation) = find_relation(session, &schema, &table)? else {
+        return Err(missing_table(session, &schema, &table));
+    };
+    let columns = columns_of(session, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
+    let selected = select_columns(stream, &relation, columns)?;
+
+    let usage = session.query_params("SELECT has_schema_privilege($1, 'USAGE')", &[(&schema).into()])?;
+    let user = source.connect.user.clone();
+    let denied = |what: String, grant: String| {
+        ConnectorError::new(ErrorCategory::Permission, "permission_denied", format!("user `{user}` may not read {what}"))
+            .with_hint(format!("run at the source: {grant}"))
+    };
+    if usage.first().and_then(|row| row.get(0)) != Some("t") {
+        let grant = format!("GRANT USAGE ON SCHEMA {} TO {}", postgres_wire::quote_ident(&schema)?, postgres_wire::quote_ident(&user)?);
+        return Err(denied(format!("schema `{schema}`"), grant));
+    }
+    let unreadable: Vec<&str> = selected.iter().filter(|column| !column.readable).map(|column| column.name.as_str()).collect();
+    if !relation.readable && !unreadable.is_empty() {
+        let grant = format!("GRANT SELECT ON {} TO {}", quote_qualified(&schema, &table)?, postgres_wire::quote_ident(&user)?);
+        return Err(denied(format!("`{}` of `{}`", unreadable.join("`, `"), relation.label()), grant));
+    }
+    let mut items = Vec::new();
+    if relation.rows_hidden {
+        items.push(item(
+            format!("stream `{}`", stream.name),
+            CheckStatus::Warning,
+            "row-level security hides rows of this table from the user; only the visible ones are read",
+            Some("read as a role with BYPASSRLS to load all rows".to_owned()),
+        ));
+    }
+    Ok(items)
+}

@@ -1,0 +1,331 @@
+//! One column: values in their send form go in, an Arrow array comes out.
+
+use super::list::ListValues;
+use super::{ValueError, numeric};
+use crate::types::Kind;
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Decimal256Type, IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType,
+};
+use arrow_array::{
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, StringArray,
+};
+use arrow_buffer::{
+    BooleanBufferBuilder, Buffer, IntervalMonthDayNano, MutableBuffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer,
+    i256,
+};
+use arrow_schema::ArrowError;
+use std::sync::Arc;
+
+/// Days from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
+const EPOCH_DAYS: i32 = 10_957;
+/// The same in microseconds.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+/// `24:00:00`, which PostgreSQL allows.
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// Values of varying length.
+#[derive(Default)]
+pub(super) struct Bytes {
+    offsets: Vec<i32>,
+    data: Vec<u8>,
+}
+
+impl Bytes {
+    fn with_capacity(rows: usize, bytes: usize) -> Self {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        Self { offsets, data: Vec::with_capacity(bytes) }
+    }
+
+    /// Ends a value after its bytes were appended.
+    #[inline]
+    fn end(&mut self) -> Result<(), ValueError> {
+        let end = i32::try_from(self.data.len()).map_err(|_| ValueError::Malformed("a batch holds more than 2 GiB of text"))?;
+        self.offsets.push(end);
+        Ok(())
+    }
+
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
+        self.data.extend_from_slice(bytes);
+        self.end()
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.offsets.truncate(rows + 1);
+        self.data.truncate(self.offsets.last().map_or(0, |end| end.cast_unsigned() as usize));
+    }
+
+    fn take(&mut self) -> (OffsetBuffer<i32>, Buffer) {
+        let fresh = Self::with_capacity(self.offsets.len(), self.data.len());
+        let Self { offsets, data } = std::mem::replace(self, fresh);
+        (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(data))
+    }
+}
+
+/// The values of a column by how they travel.
+pub(super) enum Values {
+    Bool(BooleanBufferBuilder),
+    Int2(Vec<i16>),
+    Int4(Vec<i32>),
+    Int8(Vec<i64>),
+    Float4(Vec<f32>),
+    Float8(Vec<f64>),
+    Oid(Vec<u32>),
+    Decimal128 { precision: u8, scale: i8, limit: i128, values: Vec<i128> },
+    Decimal256 { precision: u8, scale: i8, limit: i256, values: Vec<i256> },
+    NumericText(Bytes),
+    Text(Bytes),
+    Jsonb(Bytes),
+    Binary(Bytes),
+    Uuid(Vec<u8>),
+    Date(Vec<i32>),
+    Time(Vec<i64>),
+    Timestamp { utc: bool, values: Vec<i64> },
+    Interval(Vec<IntervalMonthDayNano>),
+    List(Box<ListValues>),
+}
+
+/// A column under construction.
+pub(super) struct ColumnBuilder {
+    values: Values,
+    nulls: NullBufferBuilder,
+}
+
+/// Why an array could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FinishError {
+    /// Text that is not UTF-8.
+    NotUtf8,
+    /// A NULL in a column that has none.
+    UnexpectedNull,
+}
+
+#[inline]
+fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], ValueError> {
+    bytes.try_into().map_err(|_| ValueError::Malformed("a value does not have the length of its type"))
+}
+
+fn pow10_256(power: u8) -> i256 {
+    (0..power).fold(i256::ONE, |value, _| value.wrapping_mul(i256::from_i128(10)))
+}
+
+impl Values {
+    fn new(kind: &Kind, rows: usize) -> Self {
+        let text = || Bytes::with_capacity(rows, 0);
+        match kind {
+            Kind::Bool => Self::Bool(BooleanBufferBuilder::new(rows)),
+            Kind::Int2 => Self::Int2(Vec::with_capacity(rows)),
+            Kind::Int4 => Self::Int4(Vec::with_capacity(rows)),
+            Kind::Int8 => Self::Int8(Vec::with_capacity(rows)),
+            Kind::Float4 => Self::Float4(Vec::with_capacity(rows)),
+            Kind::Float8 => Self::Float8(Vec::with_capacity(rows)),
+            Kind::Oid => Self::Oid(Vec::with_capacity(rows)),
+            Kind::Decimal128 { precision, scale } => Self::Decimal128 {
+                precision: *precision,
+                scale: *scale,
+                limit: 10_i128.pow(u32::from(*precision)),
+                values: Vec::with_capacity(rows),
+            },
+            Kind::Decimal256 { precision, scale } => Self::Decimal256 {
+                precision: *precision,
+                scale: *scale,
+                limit: pow10_256(*precision),
+                values: Vec::with_capacity(rows),
+            },
+            Kind::NumericText => Self::NumericText(text()),
+            Kind::Text | Kind::Json | Kind::Cast => Self::Text(text()),
+            Kind::Jsonb => Self::Jsonb(text()),
+            Kind::Bytea | Kind::Send => Self::Binary(text()),
+            Kind::Uuid => Self::Uuid(Vec::with_capacity(rows * 16)),
+            Kind::Date => Self::Date(Vec::with_capacity(rows)),
+            Kind::Time => Self::Time(Vec::with_capacity(rows)),
+            Kind::Timestamp => Self::Timestamp { utc: false, values: Vec::with_capacity(rows) },
+            Kind::TimestampTz => Self::Timestamp { utc: true, values: Vec::with_capacity(rows) },
+            Kind::Interval => Self::Interval(Vec::with_capacity(rows)),
+            Kind::List { element, element_oid } => Self::List(Box::new(ListValues::new(element, *element_oid, rows))),
+        }
+    }
+}
+
+impl ColumnBuilder {
+    pub(super) fn new(kind: &Kind, rows: usize) -> Self {
+        Self { values: Values::new(kind, rows), nulls: NullBufferBuilder::new(rows) }
+    }
+
+    /// Appends a value. After an error the column may hold part of it: [`Self::truncate`] it.
+    #[inline]
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
+        match &mut self.values {
+            Values::Bool(values) => values.append(fixed::<1>(bytes)? != [0]),
+            Values::Int2(values) => values.push(i16::from_be_bytes(fixed(bytes)?)),
+            Values::Int4(values) => values.push(i32::from_be_bytes(fixed(bytes)?)),
+            Values::Int8(values) => values.push(i64::from_be_bytes(fixed(bytes)?)),
+            Values::Float4(values) => values.push(f32::from_be_bytes(fixed(bytes)?)),
+            Values::Float8(values) => values.push(f64::from_be_bytes(fixed(bytes)?)),
+            Values::Oid(values) => values.push(u32::from_be_bytes(fixed(bytes)?)),
+            Values::Decimal128 { scale, limit, values, .. } => values.push(numeric::decimal128(bytes, *scale, *limit)?),
+            Values::Decimal256 { scale, limit, values, .. } => values.push(numeric::decimal256(bytes, *scale, *limit)?),
+            Values::NumericText(values) => {
+                numeric::text(bytes, &mut values.data)?;
+                values.end()?;
+            }
+            Values::Text(values) | Values::Binary(values) => values.push(bytes)?,
+            Values::Jsonb(values) => match bytes.split_first() {
+                Some((1, text)) => values.push(text)?,
+                _ => return Err(ValueError::Malformed("a jsonb has an unknown version")),
+            },
+            Values::Uuid(values) => values.extend_from_slice(&fixed::<16>(bytes)?),
+            Values::Date(values) => {
+                let days = i32::from_be_bytes(fixed(bytes)?);
+                // Infinity is the largest and smallest integer on both sides.
+                values.push(match days {
+                    i32::MAX | i32::MIN => days,
+                    days => days.checked_add(EPOCH_DAYS).filter(|days| *days != i32::MAX).ok_or(ValueError::Widen)?,
+                });
+            }
+            Values::Time(values) => {
+                let micros = i64::from_be_bytes(fixed(bytes)?);
+                if !(0..=DAY_MICROS).contains(&micros) {
+                    return Err(ValueError::Malformed("a time lies outside the day"));
+                }
+                values.push(micros);
+            }
+            Values::Timestamp { values, .. } => {
+                let micros = i64::from_be_bytes(fixed(bytes)?);
+                values.push(match micros {
+                    i64::MAX | i64::MIN => micros,
+                    micros => micros.checked_add(EPOCH_MICROS).filter(|micros| *micros != i64::MAX).ok_or(ValueError::Widen)?,
+                });
+            }
+            Values::Interval(values) => {
+                let [m0, m1, m2, m3, m4, m5, m6, m7, d0, d1, d2, d3, n0, n1, n2, n3] = fixed(bytes)?;
+                let micros = i64::from_be_bytes([m0, m1, m2, m3, m4, m5, m6, m7]);
+                let nanos = micros.checked_mul(1000).ok_or(ValueError::Widen)?;
+                values.push(IntervalMonthDayNano {
+                    months: i32::from_be_bytes([n0, n1, n2, n3]),
+                    days: i32::from_be_bytes([d0, d1, d2, d3]),
+                    nanoseconds: nanos,
+                });
+            }
+            Values::List(values) => values.push(bytes)?,
+        }
+        self.nulls.append_non_null();
+        Ok(())
+    }
+
+    /// Appends a NULL.
+    #[inline]
+    pub(super) fn push_null(&mut self) -> Result<(), ValueError> {
+        match &mut self.values {
+            Values::Bool(values) => values.append(false),
+            Values::Int2(values) => values.push(0),
+            Values::Int4(values) | Values::Date(values) => values.push(0),
+            Values::Int8(values) | Values::Time(values) | Values::Timestamp { values, .. } => values.push(0),
+            Values::Float4(values) => values.push(0.0),
+            Values::Float8(values) => values.push(0.0),
+            Values::Oid(values) => values.push(0),
+            Values::Decimal128 { values, .. } => values.push(0),
+            Values::Decimal256 { values, .. } => values.push(i256::ZERO),
+            Values::NumericText(values) | Values::Text(values) | Values::Jsonb(values) | Values::Binary(values) => values.end()?,
+            Values::Uuid(values) => values.extend_from_slice(&[0; 16]),
+            Values::Interval(values) => values.push(IntervalMonthDayNano::ZERO),
+            Values::List(values) => values.push_null()?,
+        }
+        self.nulls.append_null();
+        Ok(())
+    }
+
+    /// Bytes of a column whose values can be much longer than what came over the wire.
+    pub(super) fn expanded_bytes(&self) -> usize {
+        match &self.values {
+            Values::NumericText(values) => values.data.len(),
+            Values::List(values) => values.expanded_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Drops every row from `rows` on.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        match &mut self.values {
+            Values::Bool(values) => values.truncate(rows),
+            Values::Int2(values) => values.truncate(rows),
+            Values::Int4(values) | Values::Date(values) => values.truncate(rows),
+            Values::Int8(values) | Values::Time(values) | Values::Timestamp { values, .. } => values.truncate(rows),
+            Values::Float4(values) => values.truncate(rows),
+            Values::Float8(values) => values.truncate(rows),
+            Values::Oid(values) => values.truncate(rows),
+            Values::Decimal128 { values, .. } => values.truncate(rows),
+            Values::Decimal256 { values, .. } => values.truncate(rows),
+            Values::NumericText(values) | Values::Text(values) | Values::Jsonb(values) | Values::Binary(values) => {
+                values.truncate(rows);
+            }
+            Values::Uuid(values) => values.truncate(rows * 16),
+            Values::Interval(values) => values.truncate(rows),
+            Values::List(values) => values.truncate(rows),
+        }
+        if self.nulls.len() > rows {
+            self.nulls.truncate(rows);
+        }
+    }
+
+    /// The array, leaving an empty column of the same capacity.
+    pub(super) fn finish(&mut self, nullable: bool) -> Result<ArrayRef, FinishError> {
+        let rows = self.nulls.len();
+        let nulls = self.nulls.finish();
+        if nulls.is_some() && !nullable {
+            return Err(FinishError::UnexpectedNull);
+        }
+        Ok(match &mut self.values {
+            Values::Bool(values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
+            Values::Int2(values) => primitive::<arrow_array::types::Int16Type>(values, nulls),
+            Values::Int4(values) => primitive::<arrow_array::types::Int32Type>(values, nulls),
+            Values::Int8(values) => primitive::<arrow_array::types::Int64Type>(values, nulls),
+            Values::Float4(values) => primitive::<arrow_array::types::Float32Type>(values, nulls),
+            Values::Float8(values) => primitive::<arrow_array::types::Float64Type>(values, nulls),
+            Values::Oid(values) => primitive::<arrow_array::types::UInt32Type>(values, nulls),
+            Values::Decimal128 { precision, scale, values, .. } => {
+                let array = take::<Decimal128Type>(values, nulls);
+                Arc::new(array.with_data_type(arrow_schema::DataType::Decimal128(*precision, *scale)))
+            }
+            Values::Decimal256 { precision, scale, values, .. } => {
+                let array = take::<Decimal256Type>(values, nulls);
+                Arc::new(array.with_data_type(arrow_schema::DataType::Decimal256(*precision, *scale)))
+            }
+            Values::NumericText(values) | Values::Text(values) | Values::Jsonb(values) => {
+                let (offsets, data) = values.take();
+                Arc::new(StringArray::try_new(offsets, data, nulls).map_err(|_: ArrowError| FinishError::NotUtf8)?)
+            }
+            Values::Binary(values) => {
+                let (offsets, data) = values.take();
+                Arc::new(BinaryArray::new(offsets, data, nulls))
+            }
+            Values::Uuid(values) => {
+                let taken = std::mem::replace(values, Vec::with_capacity(rows * 16));
+                Arc::new(FixedSizeBinaryArray::new(16, Buffer::from_vec(taken), nulls))
+            }
+            Values::Date(values) => primitive::<Date32Type>(values, nulls),
+            Values::Time(values) => primitive::<Time64MicrosecondType>(values, nulls),
+            Values::Timestamp { utc, values } => {
+                let array = take::<TimestampMicrosecondType>(values, nulls);
+                Arc::new(if *utc { array.with_timezone("UTC") } else { array })
+            }
+            Values::Interval(values) => primitive::<IntervalMonthDayNanoType>(values, nulls),
+            Values::List(values) => values.finish(nulls)?,
+        })
+    }
+
+    /// How many rows it holds.
+    pub(super) fn len(&self) -> usize {
+        self.nulls.len()
+    }
+}
+
+fn take<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>) -> PrimitiveArray<T> {
+    let taken = std::mem::replace(values, Vec::with_capacity(values.len()));
+    PrimitiveArray::new(ScalarBuffer::from(MutableBuffer::from(taken)), nulls)
+}
+
+fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>) -> ArrayRef {
+    Arc::new(take::<T>(values, nulls))
+}

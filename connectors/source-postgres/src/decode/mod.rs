@@ -1,0 +1,17 @@
+//! PostgreSQL's binary COPY format into Arrow arrays.
+
+mod column;
+mod list;
+mod numeric;
+mod rows;
+
+pub(crate) use rows::{DecodedColumn, RowDecoder};
+
+/// Why a value was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ValueError {
+    /// Legal, but outside what the column's Arrow type holds.
+    Widen,
+    /// Not what the type's send form looks like.
+    Malformed(&'static str),
+}

@@ -1,0 +1,102 @@
+//! The PostgreSQL source: whole tables by binary COPY, decoded straight into Arrow.
+
+mod catalog;
+mod check;
+mod decode;
+mod discover;
+mod read;
+mod types;
+
+use postgres_wire::{ConnectConfig, Connection, split_config};
+use rapidbyte_sdk::{
+    CheckItem, ConnectorError, DiscoveredStream, InitContext, ReadRequest, ReadSummary, Source, SourceOutput, StreamContext,
+    StreamName,
+};
+use serde::Deserialize;
+
+rapidbyte_sdk::connector_main!(source, PostgresSource);
+
+/// The keys of the configuration that are not about the connection.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceConfig {
+    #[serde(default = "default_schema")]
+    schema: String,
+}
+
+fn default_schema() -> String {
+    "public".to_owned()
+}
+
+/// Reads tables of a PostgreSQL database.
+pub struct PostgresSource {
+    connect: ConnectConfig,
+    config: SourceConfig,
+    /// For everything but reads, which have a session of their own each.
+    session: Option<Connection>,
+}
+
+impl PostgresSource {
+    /// The session for catalog queries, made when it is first needed.
+    fn session(&mut self) -> Result<&mut Connection, ConnectorError> {
+        if self.session.as_ref().is_none_or(Connection::is_broken) {
+            let mut connection = Connection::connect(&self.connect)?;
+            check::supported(&connection)?;
+            // Names of types then come with their schema.
+            connection.batch_execute("SET search_path = pg_catalog")?;
+            self.session = Some(connection);
+        }
+        self.session.as_mut().ok_or_else(|| ConnectorError::internal("session", "the session is missing"))
+    }
+
+    /// Schema and table of a stream.
+    fn table<'a>(&'a self, name: &'a StreamName) -> (&'a str, &'a str) {
+        (name.namespace.as_deref().unwrap_or(&self.config.schema), &name.name)
+    }
+}
+
+impl Source for PostgresSource {
+    // Two parts, each of which refuses keys it does not know.
+    type Config = serde_json::Value;
+
+    fn init(config: serde_json::Value, _: InitContext) -> Result<Self, ConnectorError> {
+        let (connect, config) = split_config::<SourceConfig>(config)?;
+        Ok(Self { connect, config, session: None })
+    }
+
+    fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
+        Ok(check::check(self, streams))
+    }
+
+    fn identity(&mut self) -> Result<Option<String>, ConnectorError> {
+        let place = format!("{}:{}", self.connect.host, self.connect.port);
+        let session = self.session()?;
+        let database = session.query("SELECT oid, datname FROM pg_database WHERE datname = current_database()")?;
+        let oid = database.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned();
+        // Not every server shows its control file to everybody.
+        let system = match session.query("SELECT system_identifier FROM pg_control_system()") {
+            Ok(rows) => rows.first().and_then(|row| row.get(0)).map(str::to_owned),
+            Err(error) if error.server().is_some() => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(match system {
+            Some(system) => format!("postgres:{system}:{oid}"),
+            None => format!("postgres:{place}:{oid}"),
+        }))
+    }
+
+    fn discover(&mut self) -> Result<Vec<DiscoveredStream>, ConnectorError> {
+        discover::discover(self.session()?)
+    }
+
+    fn read(&mut self, request: &ReadRequest, output: &mut SourceOutput) -> Result<ReadSummary, ConnectorError> {
+        read::read(self, request, output)
+    }
+
+    fn close(&mut self) -> Result<(), ConnectorError> {
+        if let Some(session) = self.session.take() {
+            session.close();
+        }
+        Ok(())
+    }
+}

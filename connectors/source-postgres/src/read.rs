@@ -1,0 +1,247 @@
+//! Reading whole tables.
+
+use crate::PostgresSource;
+use crate::catalog::{Relation, TableColumn, columns_of, find_relation, missing_column, missing_table};
+use crate::check::{supported, supported_mode};
+use crate::decode::{DecodedColumn, Pushed, RowDecoder};
+use crate::types::Kind;
+use postgres_wire::{Connection, CopyOut, CopyOutError, quote_ident, quote_qualified};
+use rapidbyte_sdk::{ConnectorError, ErrorScope, ReadPerf, ReadRequest, ReadSummary, SchemaId, SourceOutput, StreamContext, host_ffi};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+/// A batch is handed on from here on, whichever comes first.
+const BATCH_BYTES: usize = 8 << 20;
+const BATCH_ROWS: usize = 65_536;
+/// Looked at first when a row is refused for its length.
+const FIRST_LOOK: usize = 64 << 10;
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The columns a stream asks for, in its order.
+pub(crate) fn select_columns(
+    stream: &StreamContext,
+    relation: &Relation,
+    columns: Vec<TableColumn>,
+) -> Result<Vec<TableColumn>, ConnectorError> {
+    let Some(wanted) = &stream.selected_columns else { return Ok(columns) };
+    if wanted.is_empty() {
+        return Err(ConnectorError::config("no_columns", format!("stream `{}` selects no columns", stream.name))
+            .with_hint("name at least one column, or leave `columns` out to read all"));
+    }
+    let mut seen = HashSet::new();
+    let mut selected = Vec::with_capacity(wanted.len());
+    for name in wanted {
+        if !seen.insert(name) {
+            return Err(ConnectorError::config("repeated_column", format!("stream `{}` selects `{name}` twice", stream.name)));
+        }
+        match columns.iter().find(|column| column.name == *name) {
+            Some(column) => selected.push(column.clone()),
+            None => return Err(missing_column(relation, &columns, name)),
+        }
+    }
+    Ok(selected)
+}
+
+/// `SELECT …` for a relation's columns.
+fn select(relation: &Relation, columns: &[TableColumn]) -> Result<String, ConnectorError> {
+    let mut list = Vec::with_capacity(columns.len());
+    for column in columns {
+        let name = quote_ident(&column.name)?;
+        list.push(if column.kind == Kind::Cast { format!("{name}::pg_catalog.text") } else { name });
+    }
+    // Rows of tables that inherit are those tables' own streams.
+    let only = if relation.kind == 'r' { "ONLY " } else { "" };
+    Ok(format!("SELECT {} FROM {only}{}", list.join(", "), quote_qualified(&relation.schema, &relation.name)?))
+}
+
+pub(crate) fn read(
+    source: &mut PostgresSource,
+    request: &ReadRequest,
+    output: &mut SourceOutput,
+) -> Result<ReadSummary, ConnectorError> {
+    if request.resume.is_some() || request.follow {
+        return Err(ConnectorError::config("not_resumable", "a full refresh can neither be resumed nor followed")
+            .with_hint("start the load again"));
+    }
+    host_ffi::mark("source.read.start");
+    let mut perf = ReadPerf::default();
+    let started = Instant::now();
+    let mut connection = Connection::connect(&source.connect)?;
+    supported(&connection)?;
+    perf.connect_ns = nanos(started.elapsed());
+    connection.batch_execute("SET search_path = pg_catalog; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    for (index, stream) in request.streams.iter().enumerate() {
+        let index = u32::try_from(index).map_err(|_| ConnectorError::internal("streams", "too many streams in a task"))?;
+        supported_mode(stream)?;
+        let (schema, table) = source.table(&stream.name);
+        read_stream(&mut connection, stream, (schema, table), index, output, &mut perf)?;
+    }
+    connection.batch_execute("COMMIT")?;
+    connection.close();
+    Ok(output.summary(perf))
+}
+
+fn read_stream(
+    connection: &mut Connection,
+    stream: &StreamContext,
+    (schema, table): (&str, &str),
+    index: u32,
+    output: &mut SourceOutput,
+    perf: &mut ReadPerf,
+) -> Result<(), ConnectorError> {
+    let started = Instant::now();
+    let Some(relation) = find_relation(connection, schema, table)? else {
+        return Err(missing_table(connection, schema, table));
+    };
+    if relation.can_be_locked() {
+        // Nobody changes the table between the look at its columns and the COPY.
+        let name = quote_qualified(schema, table)?;
+        connection.batch_execute(&format!("LOCK TABLE {name} IN ACCESS SHARE MODE"))?;
+    }
+    let columns = columns_of(connection, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
+    let columns = select_columns(stream, &relation, columns)?;
+    let select = select(&relation, &columns)?;
+    check_types(connection, &select, &relation, &columns)?;
+
+    let max_record = usize::try_from(stream.limits.max_record_bytes).unwrap_or(usize::MAX);
+    // Field lengths, count and header come on top of the values.
+    let framing = 64 + 4 * columns.len();
+    let decoded = columns.iter().map(|column| DecodedColumn { kind: column.kind.clone(), field: column.field() }).collect();
+    let decoder = RowDecoder::new(stream.name.to_string(), decoded, max_record.saturating_add(framing));
+    let schema_id = output.schema(index, decoder.schema().clone())?;
+    // Views of other people may need a search path of their own.
+    connection.batch_execute("RESET search_path")?;
+    let copy =
+        connection.copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)"), max_record.saturating_add(framing))?;
+    perf.query_ns += nanos(started.elapsed());
+
+    let max_batch = usize::try_from(stream.limits.max_batch_bytes).unwrap_or(usize::MAX);
+    let target = BATCH_BYTES.min(max_batch / 2).max(1);
+    let mut run = Run { stream, columns: &columns, index, schema_id, decoder, emitting: Duration::ZERO, target };
+    run.drain(copy, output, perf)?;
+    connection.batch_execute("SET search_path = pg_catalog")?;
+    Ok(())
+}
+
+/// Checks that the server will send what the columns promise: a view's types can change without a lock of ours noticing.
+fn check_types(
+    connection: &mut Connection,
+    select: &str,
+    relation: &Relation,
+    columns: &[TableColumn],
+) -> Result<(), ConnectorError> {
+    let described = connection.describe(select)?;
+    let changed = |name: &str| {
+        ConnectorError::schema("schema_changed", format!("column `{name}` of `{}` changed its type just now", relation.label()))
+            .with_hint("run again")
+    };
+    if described.len() != columns.len() {
+        return Err(changed("*"));
+    }
+    for (described, column) in described.iter().zip(columns) {
+        if described.type_oid != column.kind.expected_oid(&column.base) {
+            return Err(changed(&column.name));
+        }
+    }
+    Ok(())
+}
+
+/// One COPY on its way.
+struct Run<'a> {
+    stream: &'a StreamContext,
+    columns: &'a [TableColumn],
+    index: u32,
+    schema_id: SchemaId,
+    decoder: RowDecoder,
+    emitting: Duration,
+    target: usize,
+}
+
+impl Run<'_> {
+    fn drain(&mut self, mut copy: CopyOut<'_>, output: &mut SourceOutput, perf: &mut ReadPerf) -> Result<(), ConnectorError> {
+        let started = Instant::now();
+        let waited = copy.waited();
+        loop {
+            let mut payload = match copy.next_payload() {
+                Ok(Some(payload)) => payload,
+                Ok(None) => break,
+                Err(CopyOutError::Wire(error)) => return Err(error.into()),
+                Err(CopyOutError::TooLong { length }) => return Err(self.too_long(&mut copy, length)),
+            };
+            while let Pushed::Widen { column, taken } = self.decoder.push(payload)? {
+                self.emit(output)?;
+                self.decoder.widen(column);
+                let name = self.columns[column].name.as_str();
+                host_ffi::log(
+                    host_ffi::LogLevel::Info,
+                    "a value does not fit its Arrow type; the column goes on in PostgreSQL's own form",
+                    &[("stream", &self.stream.name.to_string()), ("column", name)],
+                );
+                self.schema_id = output.schema(self.index, self.decoder.schema().clone())?;
+                payload = &payload[taken..];
+            }
+            if self.decoder.rows() >= BATCH_ROWS || self.decoder.bytes() >= self.target {
+                self.emit(output)?;
+            }
+        }
+        self.decoder.end()?;
+        self.emit(output)?;
+        let fetching = copy.waited().saturating_sub(waited);
+        perf.fetch_ns += nanos(fetching);
+        perf.encode_ns += nanos(started.elapsed().saturating_sub(fetching).saturating_sub(self.emitting));
+        Ok(())
+    }
+
+    fn emit(&mut self, output: &mut SourceOutput) -> Result<(), ConnectorError> {
+        let Some(batch) = self.decoder.take_batch()? else { return Ok(()) };
+        let started = Instant::now();
+        output.batch(self.schema_id, &batch)?;
+        self.emitting += started.elapsed();
+        host_ffi::mark("source.batch.emitted");
+        Ok(())
+    }
+
+    /// Names the row that is larger than `max_record_bytes` as far as its first bytes tell.
+    fn too_long(&self, copy: &mut CopyOut<'_>, length: usize) -> ConnectorError {
+        let limit = usize::try_from(self.stream.limits.max_record_bytes).unwrap_or(usize::MAX);
+        let mut look = FIRST_LOOK.min(length);
+        let mut place = String::new();
+        loop {
+            let Ok(head) = copy.refused_head(look) else { break };
+            if let Some((column, before)) = self.decoder.find_large(head, limit) {
+                place = format!(", column `{}`", self.columns[column].name);
+                for (column, value) in self.columns.iter().zip(&before) {
+                    if let (Some(_), Some(text)) = (column.key_position, value.as_deref().and_then(|value| key_text(&column.kind, value))) {
+                        place.push_str(&format!(", key `{}` = {text}", column.name));
+                    }
+                }
+                break;
+            }
+            if look >= limit.min(length) {
+                break;
+            }
+            look = look.saturating_mul(4).min(limit).min(length);
+        }
+        ConnectorError::data(
+            "record_too_large",
+            format!("stream `{}`{place}: a record of {length} bytes is larger than `max_record_bytes` ({limit})", self.stream.name),
+        )
+        .with_scope(ErrorScope::Record)
+        .with_hint("raise `resources.max_record_bytes` (up to 64mb), or leave the column out with `columns`")
+    }
+}
+
+/// A key's value in words, for the types keys mostly have.
+fn key_text(kind: &Kind, value: &[u8]) -> Option<String> {
+    match kind {
+        Kind::Int2 => Some(i16::from_be_bytes(value.try_into().ok()?).to_string()),
+        Kind::Int4 => Some(i32::from_be_bytes(value.try_into().ok()?).to_string()),
+        Kind::Int8 => Some(i64::from_be_bytes(value.try_into().ok()?).to_string()),
+        Kind::Uuid => Some(value.iter().map(|byte| format!("{byte:02x}")).collect()),
+        Kind::Text if value.len() <= 64 => Some(format!("`{}`", std::str::from_utf8(value).ok()?.escape_debug())),
+        _ => None,
+    }
+}

@@ -1,0 +1,56 @@
+//! Settings that are known and can't be used yet. A feature that lands takes its lines out.
+
+use crate::error::{ConfigError, ConfigErrorKind};
+use crate::spec::Marked;
+
+/// A word of a document that this version knows and refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAvailable {
+    /// The key, by its last name.
+    pub key: &'static str,
+    /// The word.
+    pub word: &'static str,
+    /// What works today.
+    pub hint: &'static str,
+}
+
+const fn line(key: &'static str, word: &'static str, hint: &'static str) -> NotAvailable {
+    NotAvailable { key, word, hint }
+}
+
+const FULL_REFRESH: &str = "use `sync_mode: full_refresh`";
+const WRITE: &str = "use `write_mode: append` or `write_mode: replace`";
+const FAIL: &str = "use `on_data_error: fail`";
+
+static NOT_AVAILABLE: &[NotAvailable] = &[
+    line("sync_mode", "incremental", FULL_REFRESH),
+    line("sync_mode", "cdc", FULL_REFRESH),
+    line("write_mode", "upsert", WRITE),
+    line("on_data_error", "skip", FAIL),
+    line("on_data_error", "dlq", FAIL),
+    line("new_column", "ignore", "use `new_column: add`"),
+    line("new_column", "fail", "use `new_column: add`"),
+    line("removed_column", "fail", "use `removed_column: ignore`"),
+    line("type_change", "coerce", "use `type_change: fail`"),
+    line("type_change", "null", "use `type_change: fail`"),
+    line("nullability_change", "fail", "use `nullability_change: allow`"),
+    line("backend", "postgres", "use `backend: sqlite`"),
+];
+
+/// Every word that is known and refused.
+pub fn not_available() -> &'static [NotAvailable] {
+    NOT_AVAILABLE
+}
+
+/// Refuses a word of the table.
+pub(super) fn check<T>(key: &str, written: Option<&Marked<T>>, word: impl Fn(&T) -> &'static str) -> Result<(), ConfigError> {
+    let Some(written) = written else { return Ok(()) };
+    let word = word(&written.value);
+    match NOT_AVAILABLE.iter().find(|line| line.key == key && line.word == word) {
+        Some(line) => {
+            let message = format!("`{key}: {word}` is not available yet");
+            Err(ConfigError::new(ConfigErrorKind::NotAvailable, written.mark, message).with_hint(line.hint))
+        }
+        None => Ok(()),
+    }
+}

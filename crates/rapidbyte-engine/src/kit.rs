@@ -1,0 +1,276 @@
+//! A pipeline's connectors, loaded and with their configuration checked: everything that instances are opened from.
+
+use crate::error::{Cause, EngineError, Stage};
+use crate::library::{self, ConnectorLibrary};
+use rapidbyte_config::manifest::{Delivery, Role};
+use rapidbyte_config::plan::Compression as PlanCompression;
+use rapidbyte_config::{ConfigGrants, ConnectorPlan, PipelinePlan, Redactor, Secrets};
+use rapidbyte_runtime::{
+    Compression, Connector, DestinationInstance, EventReceiver, EventSender, Grants, HostTimings, InstanceLimits, InstanceOptions,
+    LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess, StdoutMode, TransformInstance, link,
+};
+use rapidbyte_types::{ConnectorError, StreamContext};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What waits between stages, in all of the process. Four batches of the target size, measured to keep both ends busy.
+const CHANNEL_BUDGET: u64 = 32 << 20;
+
+/// The most memory one guest may take.
+const GUEST_MEMORY: usize = 512 << 20;
+
+/// How long a call that moves no data may take, unless it may have to move a table (`publish`) or wait for locks (`claim`).
+const CALL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// One connector of a pipeline.
+struct Part {
+    name: String,
+    connector: Arc<Connector>,
+    config: ConfigGrants,
+    grants: Grants,
+}
+
+/// What a pipeline runs with.
+pub(crate) struct Kit {
+    pipeline: String,
+    source: Part,
+    transforms: Vec<Part>,
+    destination: Part,
+    redactor: Arc<Redactor>,
+    timings: Arc<HostTimings>,
+    budget: MemoryBudget,
+    memory: MemoryPool,
+    compression: Compression,
+}
+
+/// What the operator gives to every pipeline.
+#[derive(Clone)]
+pub(crate) struct Operator {
+    pub(crate) runtime: Runtime,
+    pub(crate) library: Arc<dyn ConnectorLibrary>,
+    pub(crate) env: Arc<BTreeMap<String, String>>,
+}
+
+impl Kit {
+    /// Loads and checks everything; reaches no server. Blocks while components are compiled.
+    pub(crate) fn load(operator: &Operator, plan: &PipelinePlan) -> Result<Self, EngineError> {
+        let mut secrets = plan.secrets.clone();
+        let source = part(operator, plan, &plan.source, Role::Source, &mut secrets)?;
+        let transforms = plan.transforms.iter().map(|of| part(operator, plan, of, Role::Transform, &mut secrets));
+        let transforms = transforms.collect::<Result<Vec<_>, _>>()?;
+        let destination = part(operator, plan, &plan.destination, Role::Destination, &mut secrets)?;
+        able(&source, &destination, &plan.streams)?;
+        let memory = plan.resources.max_memory;
+        let budget = CHANNEL_BUDGET.min(memory / 4);
+        Ok(Self {
+            pipeline: plan.pipeline.clone(),
+            source,
+            transforms,
+            destination,
+            redactor: Arc::new(secrets.redactor()),
+            timings: Arc::new(HostTimings::default()),
+            budget: MemoryBudget::new(usize::try_from(budget).unwrap_or(usize::MAX)),
+            memory: MemoryPool::new(usize::try_from(memory - budget).unwrap_or(usize::MAX)),
+            compression: match plan.resources.compression {
+                None => Compression::None,
+                Some(PlanCompression::Lz4) => Compression::Lz4,
+                Some(PlanCompression::Zstd) => Compression::Zstd,
+            },
+        })
+    }
+
+    pub(crate) fn redactor(&self) -> &Arc<Redactor> {
+        &self.redactor
+    }
+
+    pub(crate) fn timings(&self) -> &Arc<HostTimings> {
+        &self.timings
+    }
+
+    pub(crate) fn source_name(&self) -> &str {
+        &self.source.name
+    }
+
+    pub(crate) fn destination_name(&self) -> &str {
+        &self.destination.name
+    }
+
+    pub(crate) fn transform_name(&self, index: usize) -> &str {
+        self.transforms.get(index).map_or("", |part| part.name.as_str())
+    }
+
+    pub(crate) fn transforms(&self) -> usize {
+        self.transforms.len()
+    }
+
+    /// Whether the destination has no atomic act.
+    pub(crate) fn at_least_once(&self) -> bool {
+        let role = &self.destination.connector.manifest().roles.destination;
+        role.as_ref().is_some_and(|role| role.delivery == Delivery::AtLeastOnce)
+    }
+
+    /// Each transform's checksum and configuration, for the load's fingerprint.
+    pub(crate) fn transform_prints(&self) -> Vec<(String, String)> {
+        let print = |part: &Part| (part.connector.digest().to_owned(), part.config.guest_config.to_string());
+        self.transforms.iter().map(print).collect()
+    }
+
+    /// A name for the source's data, for sources that have none of their own: the connector, and the hosts and directories its
+    /// configuration names. Other keys may change without the data becoming another's.
+    pub(crate) fn derived_identity(&self) -> String {
+        let mut places: Vec<String> = self.source.config.hosts.clone();
+        places.extend(self.source.config.paths.iter().map(|path| path.host_path.display().to_string()));
+        let mut hash = Sha256::new();
+        for place in &places {
+            hash.update((place.len() as u64).to_le_bytes());
+            hash.update(place.as_bytes());
+        }
+        let digest: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}:{digest}", self.source.connector.manifest().id)
+    }
+
+    /// A link between two stages of a task.
+    pub(crate) fn link(&self, stream: &StreamContext, fed_by_transform: bool) -> (EventSender, EventReceiver) {
+        let mut options = LinkOptions::new(self.budget.clone(), Arc::clone(&self.timings));
+        options.max_batches = stream.limits.max_inflight_batches as usize;
+        options.compression = self.compression;
+        options.fed_by_transform = fed_by_transform;
+        link(options)
+    }
+
+    fn options(&self, part: &Part, stream: Option<&StreamContext>, state: &Arc<dyn StateAccess>) -> InstanceOptions {
+        let mut options = InstanceOptions::new(part.config.guest_config.to_string(), part.grants.clone());
+        options.pipeline = Some(self.pipeline.clone());
+        options.stream = stream.map_or_else(String::new, |stream| stream.name.to_string());
+        options.redactor = Arc::clone(&self.redactor);
+        options.timings = Arc::clone(&self.timings);
+        options.state = Arc::clone(state);
+        options.limits = InstanceLimits {
+            memory: GUEST_MEMORY,
+            total_memory: Some(self.memory.clone()),
+            call_timeout: Some(CALL_TIMEOUT),
+            ..InstanceLimits::default()
+        };
+        if let Some(stream) = stream {
+            options.limits.max_batch_bytes = usize::try_from(stream.limits.max_batch_bytes).unwrap_or(usize::MAX);
+        }
+        options
+    }
+
+    /// A source for a task or, without a stream, for a visit.
+    pub(crate) async fn open_source(
+        &self,
+        stream: Option<&StreamContext>,
+        state: &Arc<dyn StateAccess>,
+    ) -> Result<SourceInstance, EngineError> {
+        SourceInstance::open(&self.source.connector, &self.options(&self.source, stream, state))
+            .await
+            .map_err(|error| EngineError::guest(Stage::Source, error).in_connector(&self.source.name))
+    }
+
+    /// A transform for a task or a visit.
+    pub(crate) async fn open_transform(
+        &self,
+        index: usize,
+        stream: Option<&StreamContext>,
+        state: &Arc<dyn StateAccess>,
+    ) -> Result<TransformInstance, EngineError> {
+        let part = &self.transforms[index];
+        TransformInstance::open(&part.connector, &self.options(part, stream, state))
+            .await
+            .map_err(|error| EngineError::guest(Stage::Transform(index as u32), error).in_connector(&part.name))
+    }
+
+    /// A destination that writes; its standard output is this process's.
+    pub(crate) async fn open_writer(
+        &self,
+        stream: &StreamContext,
+        state: &Arc<dyn StateAccess>,
+    ) -> Result<DestinationInstance, EngineError> {
+        let mut options = self.options(&self.destination, Some(stream), state);
+        options.stdout = StdoutMode::Inherit;
+        self.destination_with(&options).await
+    }
+
+    /// A destination that claims, prepares and publishes. These may have to wait for locks or move a table, so they have no
+    /// budget of time but the run's own.
+    pub(crate) async fn open_controller(&self) -> Result<DestinationInstance, EngineError> {
+        let state: Arc<dyn StateAccess> = Arc::new(NoState);
+        let mut options = self.options(&self.destination, None, &state);
+        options.limits.call_timeout = None;
+        self.destination_with(&options).await
+    }
+
+    /// A destination for a visit.
+    pub(crate) async fn open_destination(&self) -> Result<DestinationInstance, EngineError> {
+        let state: Arc<dyn StateAccess> = Arc::new(NoState);
+        self.destination_with(&self.options(&self.destination, None, &state)).await
+    }
+
+    async fn destination_with(&self, options: &InstanceOptions) -> Result<DestinationInstance, EngineError> {
+        DestinationInstance::open(&self.destination.connector, options)
+            .await
+            .map_err(|error| EngineError::guest(Stage::Destination, error).in_connector(&self.destination.name))
+    }
+}
+
+fn part(
+    operator: &Operator,
+    plan: &PipelinePlan,
+    wanted: &ConnectorPlan,
+    role: Role,
+    secrets: &mut Secrets,
+) -> Result<Part, EngineError> {
+    let name = wanted.connector.to_string();
+    let at = |error: EngineError| error.in_connector(&name);
+    let found = library::find(&*operator.library, &wanted.connector).map_err(at)?;
+    let connector = operator
+        .runtime
+        .load(&found.packed, found.beside.as_deref())
+        .map_err(|error| at(EngineError::new(Stage::Load, Cause::Host(error))))?;
+    let manifest = connector.manifest();
+    if connector.role() != role {
+        let error =
+            ConnectorError::config("wrong_role", format!("`{name}` is a {}, it can't be used as a {role}", connector.role()))
+                .with_hint("`rapidbyte connectors` lists what each connector is");
+        return Err(EngineError::new(Stage::Load, Cause::Connector(error)));
+    }
+    let wrong = |message: String, hint: Option<String>| {
+        let mut error = ConnectorError::config("connector_config", message);
+        error.hint = hint.or_else(|| Some(format!("`rapidbyte spec {name}` lists its keys")));
+        at(EngineError::new(Stage::Plan, Cause::Connector(error)))
+    };
+    let schema = manifest.config_schema().map_err(|error| wrong(error.to_string(), None))?;
+    secrets.extend(&schema.secrets(&wanted.config));
+    let config = schema
+        .check(&wanted.config, &plan.base_dir)
+        .map_err(|error| wrong(format!("the configuration is not valid: {error}"), error.hint().map(str::to_owned)))?;
+    let env = |variable: &str| operator.env.get(variable).cloned();
+    let grants =
+        Grants::new(manifest, &config, env, None).map_err(|error| at(EngineError::new(Stage::Load, Cause::Host(error))))?;
+    Ok(Part { name, connector, config, grants })
+}
+
+/// Refuses modes that a connector's manifest does not list.
+fn able(source: &Part, destination: &Part, streams: &[StreamContext]) -> Result<(), EngineError> {
+    for stream in streams {
+        let (reads, writes) = (source.connector.manifest(), destination.connector.manifest());
+        let refused = |part: &Part, key: &str, mode: &str, known: Vec<&str>| {
+            let error = ConnectorError::config("unsupported_mode", format!("`{}` does not support `{key}: {mode}`", part.name))
+                .with_hint(format!("it supports: {}", known.join(", ")));
+            Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&stream.name))
+        };
+        if !reads.supports_sync_mode(stream.sync_mode) {
+            let known = reads.roles.source.iter().flat_map(|role| role.supported_sync_modes.iter().map(|mode| mode.as_str()));
+            return refused(source, "sync_mode", stream.sync_mode.as_str(), known.collect());
+        }
+        if !writes.supports_write_mode(stream.write_mode) {
+            let known =
+                writes.roles.destination.iter().flat_map(|role| role.supported_write_modes.iter().map(|mode| mode.as_str()));
+            return refused(destination, "write_mode", stream.write_mode.as_str(), known.collect());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Plans and runs pipelines: loads, tasks, checkpoints, retries.
+//!
+//! A library: it prints nothing, reads no environment, and can be embedded anywhere a tokio runtime is. The program around it
+//! brings the connectors, watches through an [`Observer`], and may stop a run through a [`Cancel`].
+//!
+//! ```no_run
+//! use rapidbyte_config::PipelinePlan;
+//! use rapidbyte_engine::{AotMode, Cancel, ConnectorLibrary, Engine, EngineOptions, RunOptions, Unobserved};
+//! use std::borrow::Cow;
+//! use std::sync::Arc;
+//!
+//! /// Connectors named by path need no library.
+//! struct NoLibrary;
+//!
+//! impl ConnectorLibrary for NoLibrary {
+//!     fn names(&self) -> Vec<String> {
+//!         Vec::new()
+//!     }
+//!     fn component(&self, _name: &str) -> Option<Cow<'static, [u8]>> {
+//!         None
+//!     }
+//! }
+//!
+//! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::new(EngineOptions {
+//!     aot: AotMode::Off,
+//!     build_id: "my-program 1.0".into(),
+//!     library: Arc::new(NoLibrary),
+//!     env: Default::default(),
+//! })?;
+//! let plan = PipelinePlan::load("pipeline.yaml".as_ref(), &|name| std::env::var(name).ok())?;
+//! let options = RunOptions { cancel: Cancel::new(), observer: Arc::new(Unobserved), peek_rows: 0 };
+//! let report = engine.run(&plan, options).await?;
+//! println!("{} streams in {:?}", report.streams.len(), report.duration);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cancel;
+mod claim;
+mod error;
+mod gate;
+mod guest_state;
+mod inspect;
+mod kit;
+mod library;
+mod load;
+mod observe;
+mod peek;
+mod report;
+mod retry;
+mod run;
+mod stream;
+mod task;
+
+pub use cancel::Cancel;
+pub use error::{Cause, EngineError, Stage};
+pub use inspect::{CheckLine, CheckReport, ColumnInfo, StreamInfo};
+pub use library::ConnectorLibrary;
+pub use observe::{Observer, RunEvent, Unobserved};
+pub use rapidbyte_runtime::AotMode;
+pub use report::{RunReport, StreamReport, Timings};
+pub use retry::{RetryPolicy, policy, wait_before_retry};
+pub use run::RunOptions;
+
+use crate::kit::Operator;
+use rapidbyte_config::manifest::{Manifest, verify};
+use rapidbyte_config::{ConnectorRef, PipelinePlan};
+use rapidbyte_runtime::{Runtime, RuntimeOptions};
+use rapidbyte_types::ConnectorError;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the program around the engine gives it.
+pub struct EngineOptions {
+    /// Whether compiled components are kept on disk.
+    pub aot: AotMode,
+    /// Names the program's build; components compiled by another are compiled again.
+    pub build_id: String,
+    /// The connectors that come with the program.
+    pub library: Arc<dyn ConnectorLibrary>,
+    /// Variables that a connector's manifest may pick from.
+    pub env: BTreeMap<String, String>,
+}
+
+/// The engine of a process. Clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    operator: Operator,
+}
+
+impl Engine {
+    /// Starts the sandbox.
+    ///
+    /// # Errors
+    /// When the machine or the cache directory does not allow it.
+    pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+        let EngineOptions { aot, build_id, library, env } = options;
+        let runtime =
+            Runtime::new(RuntimeOptions { aot, build_id }).map_err(|error| EngineError::new(Stage::Load, Cause::Host(error)))?;
+        Ok(Self { operator: Operator { runtime, library, env: Arc::new(env) } })
+    }
+
+    /// Moves a pipeline's streams. Dropping the future stops it where it stands, which is safe at any instant.
+    ///
+    /// # Errors
+    /// With the first cause; streams that did not fail have been moved all the same.
+    pub async fn run(&self, plan: &PipelinePlan, options: RunOptions) -> Result<RunReport, EngineError> {
+        run::run(&self.operator, plan, options).await
+    }
+
+    /// Looks at everything a run needs and changes nothing but the state store's own file.
+    pub async fn check(&self, plan: &PipelinePlan) -> CheckReport {
+        inspect::check(&self.operator, plan).await
+    }
+
+    /// Lists what a pipeline's source has.
+    ///
+    /// # Errors
+    /// When the source can't be reached.
+    pub async fn discover(&self, plan: &PipelinePlan) -> Result<Vec<StreamInfo>, EngineError> {
+        inspect::discover(&self.operator, plan).await
+    }
+
+    /// A connector's manifest, after checking the component's bytes against it.
+    ///
+    /// # Errors
+    /// When there is no such connector, or the two disagree.
+    pub fn manifest(&self, connector: &ConnectorRef) -> Result<Manifest, EngineError> {
+        let found = library::find(&*self.operator.library, connector)?;
+        verify(&found.packed, found.beside.as_deref()).map_err(|error| {
+            let hint = error.hint().map(str::to_owned);
+            let mut made = ConnectorError::config("manifest", error.to_string());
+            made.hint = hint;
+            EngineError::new(Stage::Load, Cause::Connector(made)).in_connector(&connector.to_string())
+        })
+    }
+
+    /// The names of the connectors that come with the program.
+    pub fn connectors(&self) -> Vec<String> {
+        self.operator.library.names()
+    }
+}

@@ -1,0 +1,199 @@
+//! What is to be done for a stream, from what the destination says and what the state store noted. No I/O here.
+//!
+//! Source: `docs/design/protocol.md`, §5.
+
+use rapidbyte_types::{Generation, Receipt, StreamContext};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+
+/// Partition ids that belong to the host.
+pub(crate) const RESERVED_PREFIX: &str = "_rb_";
+
+/// What the claim returned for a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claimed {
+    pub(crate) epoch: u64,
+    pub(crate) newest_generation: u64,
+    pub(crate) generation: Option<Generation>,
+    pub(crate) receipts: Vec<Receipt>,
+}
+
+/// What the state store noted last for a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Noted {
+    pub(crate) generation: u64,
+    pub(crate) open: bool,
+}
+
+/// How a full refresh begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The load was published and its end not recorded.
+    RecordEnd { generation: u64 },
+    /// Every partition is durable.
+    Publish { generation: u64 },
+    /// Ask the source, which may go on with `pinned`.
+    Plan { pinned: Option<Generation>, next: u64 },
+}
+
+/// The table of protocol.md §5, for full refreshes.
+pub(crate) fn start(claimed: &Claimed, noted: Option<Noted>, fingerprint: &Fingerprint) -> Start {
+    let next = claimed.newest_generation.max(noted.map_or(0, |noted| noted.generation)) + 1;
+    let Some(open) = &claimed.generation else {
+        return match noted {
+            Some(Noted { generation, open: true }) if generation == claimed.newest_generation && generation > 0 => {
+                Start::RecordEnd { generation }
+            }
+            _ => Start::Plan { pinned: None, next },
+        };
+    };
+    let complete = |id: &str| claimed.receipts.iter().any(|r| r.generation == open.number && r.partition == id && r.last);
+    if !open.partitions.is_empty() && open.partitions.iter().all(|partition| complete(&partition.id)) {
+        // A complete load is published as it is, unless it was made in another way than the pipeline now says.
+        return match fingerprint.strip(&open.snapshot) {
+            Some(_) => Start::Publish { generation: open.number },
+            None => Start::Plan { pinned: None, next },
+        };
+    }
+    let pinned = fingerprint.strip(&open.snapshot).map(|snapshot| Generation { snapshot: snapshot.to_owned(), ..open.clone() });
+    Start::Plan { pinned, next }
+}
+
+/// The newest receipt of each partition of a generation.
+pub(crate) fn newest_receipt<'a>(receipts: &'a [Receipt], generation: u64, partition: &str) -> Option<&'a Receipt> {
+    receipts.iter().filter(|r| r.generation == generation && r.partition == partition).max_by_key(|r| r.seq)
+}
+
+/// Names how rows are made on their way: the transforms with their configuration, and the columns. Put in front of a
+/// snapshot's name, it keeps a resume from mixing rows that were made in two ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fingerprint(String);
+
+impl Fingerprint {
+    /// `transforms` are each transform's checksum and configuration. Secrets may be among them: only a digest is kept.
+    pub(crate) fn new(stream: &StreamContext, transforms: &[(String, String)]) -> Self {
+        let mut hash = Sha256::new();
+        let mut part = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        for (checksum, config) in transforms {
+            part(checksum);
+            part(config);
+        }
+        part("columns");
+        for column in stream.selected_columns.iter().flatten() {
+            part(column);
+        }
+        part(stream.write_mode.as_str());
+        part(&stream.target.to_string());
+        let mut text = String::with_capacity(16);
+        for byte in hash.finalize().iter().take(8) {
+            // Writing to a string can't fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
+
+    /// The name under which the destination keeps the generation.
+    pub(crate) fn stamp(&self, snapshot: &str) -> String {
+        format!("{}/{snapshot}", self.0)
+    }
+
+    /// The source's own name, if the generation was made in this way.
+    pub(crate) fn strip<'a>(&self, stamped: &'a str) -> Option<&'a str> {
+        stamped.strip_prefix(&self.0)?.strip_prefix('/')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rapidbyte_types::{Partition, StreamName};
+
+    fn print() -> Fingerprint {
+        Fingerprint::new(&StreamContext::full_refresh(StreamName::new("s")), &[])
+    }
+
+    fn generation(number: u64, snapshot: &str) -> Generation {
+        let partition = |id: &str| Partition { id: id.into(), spec: Vec::new() };
+        Generation { number, snapshot: print().stamp(snapshot), partitions: vec![partition("0"), partition("1")] }
+    }
+
+    fn receipt(partition: &str, seq: u64, last: bool) -> Receipt {
+        Receipt {
+            stream: 0,
+            generation: 3,
+            partition: partition.into(),
+            epoch: 1,
+            seq,
+            position: None,
+            rows: 1,
+            bytes: 1,
+            last,
+            transform_state: Vec::new(),
+            committed_at_ms: 1,
+        }
+    }
+
+    fn claimed(newest: u64, generation: Option<Generation>, receipts: Vec<Receipt>) -> Claimed {
+        Claimed { epoch: 9, newest_generation: newest, generation, receipts }
+    }
+
+    #[test]
+    fn a_first_run_plans_generation_one() {
+        assert_eq!(start(&claimed(0, None, vec![]), None, &print()), Start::Plan { pinned: None, next: 1 });
+    }
+
+    #[test]
+    fn a_new_run_plans_the_next_generation() {
+        let noted = Some(Noted { generation: 3, open: false });
+        assert_eq!(start(&claimed(3, None, vec![]), noted, &print()), Start::Plan { pinned: None, next: 4 });
+    }
+
+    #[test]
+    fn a_published_load_whose_end_was_not_recorded_is_recorded_and_not_loaded_again() {
+        let noted = Some(Noted { generation: 3, open: true });
+        assert_eq!(start(&claimed(3, None, vec![]), noted, &print()), Start::RecordEnd { generation: 3 });
+    }
+
+    #[test]
+    fn a_note_older_than_the_destination_means_a_new_load() {
+        let noted = Some(Noted { generation: 2, open: true });
+        assert_eq!(start(&claimed(3, None, vec![]), noted, &print()), Start::Plan { pinned: None, next: 4 });
+    }
+
+    #[test]
+    fn a_complete_load_is_published_without_asking_the_source() {
+        let receipts = vec![receipt("0", 4, true), receipt("1", 2, true)];
+        assert_eq!(start(&claimed(3, Some(generation(3, "a")), receipts), None, &print()), Start::Publish { generation: 3 });
+    }
+
+    #[test]
+    fn an_unfinished_load_is_offered_to_the_source_under_its_own_name() {
+        let receipts = vec![receipt("0", 4, true), receipt("1", 2, false)];
+        let Start::Plan { pinned: Some(pinned), next: 4 } = start(&claimed(3, Some(generation(3, "a")), receipts), None, &print())
+        else {
+            panic!("expected a plan with the open generation pinned");
+        };
+        assert_eq!((pinned.number, pinned.snapshot.as_str()), (3, "a"));
+    }
+
+    #[test]
+    fn a_load_made_in_another_way_is_not_gone_on_with() {
+        let mut stream = StreamContext::full_refresh(StreamName::new("s"));
+        stream.selected_columns = Some(vec!["id".into()]);
+        let other = Fingerprint::new(&stream, &[]);
+        let receipts = vec![receipt("0", 4, true), receipt("1", 2, true)];
+        assert_eq!(start(&claimed(3, Some(generation(3, "a")), receipts), None, &other), Start::Plan { pinned: None, next: 4 });
+        let masked = Fingerprint::new(&StreamContext::full_refresh(StreamName::new("s")), &[("sha".into(), "{}".into())]);
+        assert_eq!(masked.strip(&print().stamp("a")), None);
+    }
+
+    #[test]
+    fn the_newest_receipt_counts() {
+        let receipts = [receipt("0", 1, false), receipt("0", 3, false), receipt("0", 2, false), receipt("1", 9, true)];
+        assert_eq!(newest_receipt(&receipts, 3, "0").map(|r| r.seq), Some(3));
+        assert_eq!(newest_receipt(&receipts, 2, "0"), None);
+    }
+}

@@ -1,0 +1,265 @@
+//! A run: everything from the plan to the report.
+
+use crate::cancel::Cancel;
+use crate::claim::claim;
+use crate::error::{Cause, EngineError, Stage};
+use crate::kit::{Kit, Operator};
+use crate::observe::{Observer, RunEvent};
+use crate::report::{RunReport, StreamReport, Timings};
+use crate::stream::{self, Run};
+use crate::task::blocking;
+use rapidbyte_config::PipelinePlan;
+use rapidbyte_config::plan::StatePlan;
+use rapidbyte_runtime::{NoState, StateAccess};
+use rapidbyte_state::{
+    PipelineId, RunError, RunGuard, RunOutcome, RunStatus, RunTotals, SqliteStore, StateStore, StreamResult, StreamStatus,
+};
+use rapidbyte_types::{RunContext, StreamContext, StreamName};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// How a run is done.
+pub struct RunOptions {
+    /// Who may ask it to stop.
+    pub cancel: Cancel,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Rows of each stream to show; 0 = none.
+    pub peek_rows: usize,
+}
+
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn open_state(plan: &StatePlan) -> Result<Arc<dyn StateStore>, EngineError> {
+    match plan {
+        StatePlan::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path)?)),
+    }
+}
+
+/// The kit, loaded off the async threads because components may have to be compiled.
+pub(crate) async fn load_kit(operator: &Operator, plan: &PipelinePlan) -> Result<Arc<Kit>, EngineError> {
+    let (operator, plan) = (operator.clone(), plan.clone());
+    Ok(Arc::new(blocking(move || Kit::load(&operator, &plan)).await??))
+}
+
+/// What must be there before the first stream moves.
+struct Begun {
+    kit: Arc<Kit>,
+    state: Arc<dyn StateStore>,
+    guard: RunGuard,
+    pipeline: PipelineId,
+    source_identity: String,
+    context: RunContext,
+}
+
+pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOptions) -> Result<RunReport, EngineError> {
+    let started = Instant::now();
+    let RunOptions { cancel, observer, peek_rows } = options;
+    let begun = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(EngineError::new(Stage::Engine, Cause::Cancelled)),
+        begun = begin(operator, plan) => begun?,
+    };
+    observer.event(RunEvent::Started { run_id: &begun.context.run_id, pipeline: &plan.pipeline, streams: plan.streams.len() });
+    let run = Arc::new(Run {
+        kit: Arc::clone(&begun.kit),
+        state: Arc::clone(&begun.state),
+        observer: Arc::clone(&observer),
+        context: begun.context.clone(),
+        pipeline: begun.pipeline,
+        source_identity: begun.source_identity.clone(),
+        tasks: Arc::new(Semaphore::new(plan.resources.parallelism as usize)),
+        parallelism: plan.resources.parallelism,
+        max_retries: plan.resources.max_retries,
+        peek_rows,
+        spent: Mutex::new(Timings::default()),
+    });
+    let results = tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(EngineError::new(Stage::Engine, Cause::Cancelled)),
+        results = move_streams(&run, &plan.streams, plan.resources.parallelism) => results,
+    };
+    finish(begun, &run, plan, results, started).await
+}
+
+async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Begun, EngineError> {
+    let kit = load_kit(operator, plan).await?;
+    let state_plan = plan.state.clone();
+    let state = blocking(move || open_state(&state_plan)).await??;
+    let source_identity = identify(&kit).await?;
+    let run_id = uuid::Uuid::new_v4().to_string();
+    let (store, name, identity, id) = (Arc::clone(&state), plan.pipeline.clone(), source_identity.clone(), run_id.clone());
+    let (guard, pipeline, interrupted) = blocking(move || {
+        let record = store.resolve_pipeline(&name, &identity, now_ms())?;
+        let guard = store.lock_run(record.id, &id)?;
+        let interrupted = store.begin_run(&guard, now_ms())?;
+        Ok::<_, rapidbyte_state::StateError>((guard, record.id, interrupted))
+    })
+    .await??;
+    for run in &interrupted {
+        tracing::info!(run = %run, "an earlier run was interrupted; going on from what it made durable");
+    }
+    let context = RunContext { pipeline_id: pipeline.to_string(), pipeline: plan.pipeline.clone(), run_id, attempt: 1 };
+    Ok(Begun { kit, state, guard, pipeline, source_identity, context })
+}
+
+/// Asks the source what data it leads to.
+pub(crate) async fn identify(kit: &Arc<Kit>) -> Result<String, EngineError> {
+    let state: Arc<dyn StateAccess> = Arc::new(NoState);
+    let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
+    let mut source = kit.open_source(None, &state).await?;
+    let identity = source.identity().await.map_err(fail)?;
+    source.close().await.map_err(fail)?;
+    Ok(identity.unwrap_or_else(|| kit.derived_identity()))
+}
+
+type StreamOutcome = (StreamName, Result<(StreamReport, bool), EngineError>);
+
+/// Moves every stream, as many at once as tasks may run. One that fails does not stop the others.
+async fn move_streams(run: &Arc<Run>, streams: &[StreamContext], parallelism: u32) -> Result<Vec<StreamOutcome>, EngineError> {
+    let claims = claim(&run.kit, &run.state, &run.context, run.pipeline, &run.source_identity, streams).await?;
+    let width = Arc::new(Semaphore::new(parallelism as usize));
+    let mut loads: JoinSet<(usize, Result<(StreamReport, bool), EngineError>)> = JoinSet::new();
+    for (index, (stream, claimed)) in streams.iter().cloned().zip(claims).enumerate() {
+        let (run, width) = (Arc::clone(run), Arc::clone(&width));
+        loads.spawn(async move {
+            // The semaphore is never closed.
+            let _turn = width.acquire_owned().await.ok();
+            (index, stream::load(&run, stream, claimed).await)
+        });
+    }
+    let mut outcomes: Vec<Option<Result<(StreamReport, bool), EngineError>>> = streams.iter().map(|_| None).collect();
+    while let Some(joined) = loads.join_next().await {
+        let Ok((index, outcome)) = joined else { continue };
+        if let Err(error) = &outcome {
+            run.observer.event(RunEvent::Failed { stream: &streams[index].name, error });
+        }
+        if let Some(slot) = outcomes.get_mut(index) {
+            *slot = Some(outcome);
+        }
+    }
+    let lost = || EngineError::internal(Stage::Engine, "stream_lost", "a stream ended without a word");
+    Ok(streams
+        .iter()
+        .zip(outcomes)
+        .map(|(stream, outcome)| (stream.name.clone(), outcome.unwrap_or_else(|| Err(lost()))))
+        .collect())
+}
+
+/// Records how the run ended, whatever way, and makes the report.
+async fn finish(
+    begun: Begun,
+    run: &Run,
+    plan: &PipelinePlan,
+    results: Result<Vec<StreamOutcome>, EngineError>,
+    started: Instant,
+) -> Result<RunReport, EngineError> {
+    let mut report = RunReport {
+        run_id: begun.context.run_id.clone(),
+        pipeline: plan.pipeline.clone(),
+        streams: Vec::new(),
+        duration: started.elapsed(),
+        timings_ns: timings(run),
+        output_closed: false,
+    };
+    let mut recorded = Vec::new();
+    let mut first_error = None;
+    match results {
+        Ok(outcomes) => {
+            for (stream, outcome) in outcomes {
+                recorded.push(result_of(&stream, &outcome));
+                match outcome {
+                    Ok((stream, closed)) => {
+                        report.output_closed |= closed;
+                        report.streams.push(stream);
+                    }
+                    Err(error) => first_error = first_error.or(Some(error)),
+                }
+            }
+        }
+        Err(error) => first_error = Some(error),
+    }
+    let outcome = RunOutcome {
+        status: match &first_error {
+            None => RunStatus::Succeeded,
+            Some(error) if matches!(error.cause, Cause::Cancelled) => RunStatus::Cancelled,
+            Some(_) => RunStatus::Failed,
+        },
+        error: first_error.as_ref().filter(|error| !matches!(error.cause, Cause::Cancelled)).map(|error| {
+            let clean = |text: &str| begun.kit.redactor().redact(text).into_owned();
+            RunError {
+                category: error.category(),
+                code: clean(error.code()),
+                message: clean(&error.to_string()),
+                hint: error.hint().as_deref().map(clean),
+            }
+        }),
+        totals: totals(&report.streams),
+        finished_at_ms: now_ms(),
+        duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+        timings_json: serde_json::to_string(&report.timings_ns).ok(),
+    };
+    let Begun { state, guard, .. } = begun;
+    let written = blocking(move || {
+        for result in &recorded {
+            state.record_stream(&guard, result)?;
+        }
+        state.finish_run(&guard, &outcome)
+    })
+    .await
+    .and_then(|done| done.map_err(EngineError::from));
+    // The first cause is what went wrong with the rows; a record that could not be written comes after it.
+    match (first_error, written) {
+        (Some(error), _) | (None, Err(error)) => Err(error),
+        (None, Ok(())) => Ok(report),
+    }
+}
+
+fn totals(streams: &[StreamReport]) -> RunTotals {
+    let mut totals = RunTotals::default();
+    for stream in streams {
+        totals.rows_read += stream.rows_read;
+        totals.bytes_read += stream.bytes_read;
+        totals.rows_written += stream.rows_written;
+        totals.bytes_written += stream.bytes_written;
+    }
+    totals
+}
+
+fn result_of(stream: &StreamName, outcome: &Result<(StreamReport, bool), EngineError>) -> StreamResult {
+    match outcome {
+        Ok((report, _)) => StreamResult {
+            stream: stream.clone(),
+            status: StreamStatus::Succeeded,
+            rows: report.rows_written,
+            bytes: report.bytes_written,
+            partitions: report.partitions,
+            skipped: report.rows_skipped,
+            dead_letters: 0,
+        },
+        Err(_) => StreamResult {
+            stream: stream.clone(),
+            status: StreamStatus::Failed,
+            rows: 0,
+            bytes: 0,
+            partitions: 0,
+            skipped: 0,
+            dead_letters: 0,
+        },
+    }
+}
+
+fn timings(run: &Run) -> Timings {
+    let mut timings = *run.spent.lock().unwrap_or_else(PoisonError::into_inner);
+    let host = run.kit.timings().snapshot();
+    timings.vm_setup = host.vm_setup_ns;
+    timings.emit_batch = host.emit_batch_ns;
+    timings.next_batch = host.next_batch_ns;
+    timings.compress = host.compress_ns;
+    timings.decompress = host.decompress_ns;
+    timings
+}

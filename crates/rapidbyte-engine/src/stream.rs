@@ -1,0 +1,307 @@
+//! One stream of a run: from its claim to its publication, with retries.
+
+use crate::claim::claim;
+use crate::error::{Cause, EngineError, Stage};
+use crate::kit::Kit;
+use crate::load::{self, Claimed, Fingerprint, Noted, RESERVED_PREFIX, Start};
+use crate::observe::{Observer, RunEvent};
+use crate::report::{StreamReport, Timings};
+use crate::retry;
+use crate::task::{self, Moved, Share, blocking};
+use rapidbyte_runtime::{NoState, PlanRequest, PrepareRequest, PublishRequest, SourceInstance, StateAccess, mark};
+use rapidbyte_state::{GenerationRecord, GenerationState, PipelineId, StateStore};
+use rapidbyte_types::{Generation, PublishSummary, Receipt, RunContext, StreamContext};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// What every stream of a run shares.
+pub(crate) struct Run {
+    pub(crate) kit: Arc<Kit>,
+    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) context: RunContext,
+    pub(crate) pipeline: PipelineId,
+    pub(crate) source_identity: String,
+    /// One permit for each task that may run.
+    pub(crate) tasks: Arc<Semaphore>,
+    pub(crate) parallelism: u32,
+    pub(crate) max_retries: u32,
+    pub(crate) peek_rows: usize,
+    /// What connectors spent, summed as tasks end.
+    pub(crate) spent: Mutex<Timings>,
+}
+
+/// Moves a stream; tries again what did not finish, as the error's kind allows.
+pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Claimed) -> Result<(StreamReport, bool), EngineError> {
+    let mut claimed = first_claim;
+    let mut report = StreamReport {
+        stream: stream.name.clone(),
+        rows_read: 0,
+        bytes_read: 0,
+        rows_written: 0,
+        bytes_written: 0,
+        rows_published: 0,
+        rows_skipped: 0,
+        checkpoints: 0,
+        partitions: 0,
+        attempts: 1,
+        resumed: false,
+        location: String::new(),
+    };
+    loop {
+        let attempt = report.attempts;
+        let error = match (Attempt { run, stream: &stream, attempt }).go(claimed, &mut report).await {
+            Ok(output_closed) => return Ok((report, output_closed)),
+            Err(error) => error.in_stream(&stream.name),
+        };
+        let mut failed = error;
+        // A failed claim is a failed attempt too: the loop goes on until one succeeds or no retry makes sense.
+        claimed = loop {
+            failed.attempts = report.attempts;
+            let wait = match &failed.cause {
+                Cause::Connector(error) if report.attempts <= run.max_retries => {
+                    retry::wait_before_retry(error, report.attempts, chance())
+                }
+                _ => None,
+            };
+            let Some(wait) = wait else { return Err(failed) };
+            run.observer.event(RunEvent::Retrying { stream: &stream.name, attempt: report.attempts, wait, error: &failed });
+            tokio::time::sleep(wait).await;
+            report.attempts += 1;
+            let context = RunContext { attempt: report.attempts, ..run.context.clone() };
+            let again =
+                claim(&run.kit, &run.state, &context, run.pipeline, &run.source_identity, std::slice::from_ref(&stream)).await;
+            match again.map(|mut claims| claims.pop()) {
+                Ok(Some(claimed)) => break claimed,
+                Ok(None) => failed = EngineError::internal(Stage::Engine, "claim_empty", "a claim of one stream gave none"),
+                Err(error) => failed = error.in_stream(&stream.name),
+            }
+        };
+    }
+}
+
+/// A number from 0 to 1 by chance.
+fn chance() -> f64 {
+    f64::from((uuid::Uuid::new_v4().as_u128() >> 96) as u32) / f64::from(u32::MAX)
+}
+
+struct Attempt<'a> {
+    run: &'a Arc<Run>,
+    stream: &'a StreamContext,
+    attempt: u32,
+}
+
+/// A load with everything decided.
+struct Load {
+    generation: Generation,
+    token: Vec<u8>,
+    epoch: u64,
+    receipts: Vec<Receipt>,
+}
+
+impl Attempt<'_> {
+    fn context(&self) -> RunContext {
+        RunContext { attempt: self.attempt, ..self.run.context.clone() }
+    }
+
+    fn source_error(&self, error: rapidbyte_runtime::GuestError) -> EngineError {
+        EngineError::guest(Stage::Source, error).in_connector(self.run.kit.source_name())
+    }
+
+    fn destination_error(&self, error: rapidbyte_runtime::GuestError) -> EngineError {
+        EngineError::guest(Stage::Destination, error).in_connector(self.run.kit.destination_name())
+    }
+
+    /// One attempt; says whether the reader of the output went away.
+    async fn go(&self, claimed: Claimed, report: &mut StreamReport) -> Result<bool, EngineError> {
+        let run = self.run;
+        let fingerprint = Fingerprint::new(self.stream, &run.kit.transform_prints());
+        let noted = self.noted().await?;
+        match load::start(&claimed, noted, &fingerprint) {
+            Start::RecordEnd { generation } | Start::Publish { generation } => {
+                report.resumed = true;
+                let partitions = claimed.generation.as_ref().map_or(0, |generation| generation.partitions.len());
+                report.partitions = partitions as u64;
+                run.observer.event(RunEvent::Planned { stream: &self.stream.name, partitions: 0, resumed: true });
+                let snapshot = claimed.generation.map_or_else(String::new, |generation| generation.snapshot);
+                self.publish(generation, claimed.epoch, &snapshot, report).await?;
+                Ok(false)
+            }
+            Start::Plan { pinned, next } => self.plan_and_move(claimed, pinned, next, &fingerprint, report).await,
+        }
+    }
+
+    async fn noted(&self) -> Result<Option<Noted>, EngineError> {
+        let (store, pipeline, name) = (Arc::clone(&self.run.state), self.run.pipeline, self.stream.name.clone());
+        let generations = blocking(move || store.generations(pipeline, &name)).await??;
+        Ok(generations.first().map(|of| Noted { generation: of.number, open: of.state == GenerationState::Open }))
+    }
+
+    async fn plan_and_move(
+        &self,
+        claimed: Claimed,
+        pinned: Option<Generation>,
+        next: u64,
+        fingerprint: &Fingerprint,
+        report: &mut StreamReport,
+    ) -> Result<bool, EngineError> {
+        let run = self.run;
+        let state: Arc<dyn StateAccess> = Arc::new(NoState);
+        let mut planner = run.kit.open_source(Some(self.stream), &state).await?;
+        let request = PlanRequest {
+            run: self.context(),
+            stream: self.stream.clone(),
+            max_partitions: run.parallelism,
+            pinned: pinned.clone(),
+        };
+        let plan = planner.plan_partitions(request).await.map_err(|error| self.source_error(error))?;
+        if plan.partitions.is_empty() || plan.partitions.iter().any(|partition| partition.id.starts_with(RESERVED_PREFIX)) {
+            let message = format!("the plan has no partitions, or one whose id begins with `{RESERVED_PREFIX}`");
+            return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
+        }
+        let resumed = pinned.as_ref().filter(|pinned| pinned.snapshot == plan.snapshot);
+        let number = resumed.map_or(next, |pinned| pinned.number);
+        let load = Load {
+            generation: Generation { number, snapshot: fingerprint.stamp(&plan.snapshot), partitions: plan.partitions },
+            token: plan.token,
+            epoch: claimed.epoch,
+            receipts: claimed.receipts,
+        };
+        report.resumed |= resumed.is_some();
+        self.prepare(&load).await?;
+
+        let shares = self.shares(&load);
+        report.partitions = load.generation.partitions.len() as u64;
+        run.observer.event(RunEvent::Planned { stream: &self.stream.name, partitions: shares.len(), resumed: resumed.is_some() });
+        let ends = self.move_shares(shares, report).await?;
+        if ends.output_closed {
+            return Ok(true);
+        }
+        self.publish(number, load.epoch, &load.generation.snapshot, report).await?;
+        self.confirm(planner, &load, ends.last).await?;
+        Ok(false)
+    }
+
+    async fn prepare(&self, load: &Load) -> Result<(), EngineError> {
+        let run = self.run;
+        let mut controller = run.kit.open_controller().await?;
+        let request = PrepareRequest {
+            run: self.context(),
+            context: self.stream.clone(),
+            epoch: load.epoch,
+            generation: load.generation.clone(),
+        };
+        mark("engine.prepare.before");
+        controller.prepare(request).await.map_err(|error| self.destination_error(error))?;
+        mark("engine.prepare.after");
+        controller.close().await.map_err(|error| self.destination_error(error))?;
+        self.note(load.generation.number, load.epoch, &load.generation.snapshot, GenerationState::Open).await
+    }
+
+    async fn note(&self, number: u64, epoch: u64, snapshot: &str, state: GenerationState) -> Result<(), EngineError> {
+        let (store, pipeline, name) = (Arc::clone(&self.run.state), self.run.pipeline, self.stream.name.clone());
+        let record = GenerationRecord { number, snapshot: snapshot.to_owned(), state };
+        blocking(move || store.record_generation(pipeline, &name, epoch, &record)).await??;
+        Ok(())
+    }
+
+    /// Partitions without their last receipt.
+    fn shares(&self, load: &Load) -> Vec<Share> {
+        let number = load.generation.number;
+        let share = |partition: &rapidbyte_types::Partition| Share {
+            run: self.context(),
+            stream: self.stream.clone(),
+            pipeline: self.run.pipeline,
+            epoch: load.epoch,
+            generation: number,
+            partition: partition.clone(),
+            token: load.token.clone(),
+            receipt: load::newest_receipt(&load.receipts, number, &partition.id).cloned(),
+        };
+        load.generation.partitions.iter().map(share).filter(|share| !share.receipt.as_ref().is_some_and(|r| r.last)).collect()
+    }
+
+    /// Moves the shares side by side. The first failure ends them all: a new claim would fence them anyway.
+    async fn move_shares(&self, shares: Vec<Share>, report: &mut StreamReport) -> Result<Ends, EngineError> {
+        let run = self.run;
+        let mut tasks: JoinSet<Result<Moved, EngineError>> = JoinSet::new();
+        for (index, share) in shares.into_iter().enumerate() {
+            let run = Arc::clone(run);
+            let peek = if index == 0 { run.peek_rows } else { 0 };
+            tasks.spawn(async move {
+                let permit = Arc::clone(&run.tasks).acquire_owned().await;
+                let _permit = permit.map_err(|_| EngineError::internal(Stage::Engine, "tasks_closed", "the run has ended"))?;
+                task::run(&run.kit, share, Arc::clone(&run.state), Arc::clone(&run.observer), peek).await
+            });
+        }
+        let mut ends = Ends::default();
+        while let Some(joined) = tasks.join_next().await {
+            let moved =
+                joined.unwrap_or_else(|_| Err(EngineError::internal(Stage::Engine, "task_lost", "a task ended without a word")))?;
+            report.rows_read += moved.read.records;
+            report.bytes_read += moved.read.bytes;
+            report.rows_written += moved.rows_durable;
+            report.bytes_written += moved.bytes_durable;
+            report.checkpoints += moved.commits;
+            report.rows_skipped += moved.read.records_skipped
+                + moved.write.records_skipped
+                + moved.transformed.iter().map(|summary| summary.records_skipped).sum::<u64>();
+            {
+                let mut spent = run.spent.lock().unwrap_or_else(PoisonError::into_inner);
+                spent.add_read(&moved.read.perf);
+                spent.add_write(&moved.write.perf);
+            }
+            if let Some(table) = &moved.peek {
+                run.observer.event(RunEvent::Peek { stream: &self.stream.name, table });
+            }
+            ends.output_closed |= moved.output_closed;
+            ends.last = moved.end;
+        }
+        Ok(ends)
+    }
+
+    async fn publish(&self, generation: u64, epoch: u64, snapshot: &str, report: &mut StreamReport) -> Result<(), EngineError> {
+        let run = self.run;
+        let mut controller = run.kit.open_controller().await?;
+        let request = PublishRequest { run: self.context(), context: self.stream.clone(), epoch, generation };
+        mark("engine.publish.before");
+        let PublishSummary { rows, location } = controller.publish(request).await.map_err(|error| self.destination_error(error))?;
+        mark("engine.publish.after");
+        controller.close().await.map_err(|error| self.destination_error(error))?;
+        let snapshot = if snapshot.is_empty() { self.noted_snapshot(generation).await? } else { snapshot.to_owned() };
+        self.note(generation, epoch, &snapshot, GenerationState::Published).await?;
+        mark("engine.published.noted");
+        run.observer.event(RunEvent::Published { stream: &self.stream.name, rows, location: &location });
+        report.rows_published = rows;
+        report.location = location;
+        Ok(())
+    }
+
+    async fn noted_snapshot(&self, generation: u64) -> Result<String, EngineError> {
+        let (store, pipeline, name) = (Arc::clone(&self.run.state), self.run.pipeline, self.stream.name.clone());
+        let generations = blocking(move || store.generations(pipeline, &name)).await??;
+        Ok(generations.into_iter().find(|of| of.number == generation).map(|of| of.snapshot).unwrap_or_default())
+    }
+
+    /// Tells the source what is durable, where the shares have one position in common.
+    async fn confirm(&self, mut planner: SourceInstance, load: &Load, last: Option<Receipt>) -> Result<(), EngineError> {
+        let one = load.generation.partitions.len() == 1;
+        if let (true, Some(position)) = (one, last.and_then(|receipt| receipt.position)) {
+            mark("engine.confirm.before");
+            planner.confirm(position).await.map_err(|error| self.source_error(error))?;
+            mark("engine.confirm.after");
+        }
+        if let Err(error) = planner.close().await {
+            // The rows are published; a source that can't say goodbye takes nothing away from that.
+            tracing::warn!(stream = %self.stream.name, error = %error, "the source did not close cleanly");
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Ends {
+    last: Option<Receipt>,
+    output_closed: bool,
+}

@@ -1,0 +1,389 @@
+//! One attempt to move one share of a stream: a source instance, the transforms, a destination instance, joined by links.
+
+use crate::error::{Cause, EngineError, Stage};
+use crate::gate::CheckpointGate;
+use crate::guest_state::GuestState;
+use crate::kit::Kit;
+use crate::observe::{Observer, RunEvent};
+use crate::peek::Tap;
+use rapidbyte_runtime::{
+    Acknowledged, Barrier, BarrierDecision, BarrierGate, Event, EventReceiver, EventSender, ReadRequest, StateAccess,
+    TransformRequest, WriteRequest, WriteStream, mark,
+};
+use rapidbyte_state::{DurableReceipt, PipelineId, StateStore};
+use rapidbyte_types::{
+    ConnectorError, DeadLetter, Partition, Position, ReadSummary, Receipt, RunContext, StreamContext, StreamName, TransformSummary,
+    WriteSummary,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// How long the other stages get to say what really went wrong once one says that its neighbour is gone.
+const ECHO_GRACE: Duration = Duration::from_secs(5);
+
+/// What is to be moved.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    pub(crate) run: RunContext,
+    pub(crate) stream: StreamContext,
+    pub(crate) pipeline: PipelineId,
+    pub(crate) epoch: u64,
+    pub(crate) generation: u64,
+    pub(crate) partition: Partition,
+    pub(crate) token: Vec<u8>,
+    /// The newest receipt of this share, to go on from.
+    pub(crate) receipt: Option<Receipt>,
+}
+
+/// What was moved.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    pub(crate) read: ReadSummary,
+    pub(crate) write: WriteSummary,
+    pub(crate) transformed: Vec<TransformSummary>,
+    /// The share's last receipt.
+    pub(crate) end: Option<Receipt>,
+    pub(crate) rows_durable: u64,
+    pub(crate) bytes_durable: u64,
+    pub(crate) commits: u64,
+    pub(crate) peek: Option<String>,
+    pub(crate) output_closed: bool,
+}
+
+/// Numbers barriers, decides which are commits, and remembers what each stood for until it is acknowledged.
+struct Gate {
+    checkpoint: CheckpointGate,
+    next_id: u64,
+    sent: Arc<Mutex<Vec<(u64, Option<Position>)>>>,
+    newest: Arc<Mutex<Option<Position>>>,
+    ids: Arc<AtomicU64>,
+    stream: StreamName,
+    observer: Arc<dyn Observer>,
+}
+
+impl BarrierGate for Gate {
+    fn batch(&mut self, _stream: u32, rows: u32, bytes: u64) {
+        self.checkpoint.batch(rows.into(), bytes);
+        self.observer.event(RunEvent::Read { stream: &self.stream, rows: rows.into(), bytes });
+    }
+
+    fn barrier(&mut self, position: &Position) -> Option<BarrierDecision> {
+        *lock(&self.newest) = Some(position.clone());
+        if !self.checkpoint.barrier(Instant::now()) {
+            return None;
+        }
+        self.next_id += 1;
+        self.ids.store(self.next_id, Ordering::Release);
+        lock(&self.sent).push((self.next_id, Some(position.clone())));
+        Some(BarrierDecision { id: self.next_id, commit: true, last: false })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Every critical section is a single assignment or push.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a destination tells of its commits.
+enum Word {
+    Durable(Receipt),
+    /// So many rows were left out.
+    GivenUp(usize),
+}
+
+/// Takes acknowledgements, checks them against the barriers sent, and hands them to the mirror.
+struct Acks {
+    sent: Arc<Mutex<Vec<(u64, Option<Position>)>>>,
+    seq: u64,
+    rows: u64,
+    mirror: mpsc::UnboundedSender<Word>,
+}
+
+impl Acknowledged for Acks {
+    fn acknowledged(&mut self, barrier: u64, receipts: Vec<Receipt>) -> Result<(), ConnectorError> {
+        let refused = |message: String| Err(ConnectorError::internal("receipt_mismatch", message));
+        let mut sent = lock(&self.sent);
+        let Some(at) = sent.iter().position(|(id, _)| *id == barrier) else {
+            return refused(format!("barrier {barrier} was never sent"));
+        };
+        let (_, position) = sent.remove(at);
+        drop(sent);
+        let mut receipts = receipts.into_iter();
+        let (Some(receipt), None) = (receipts.next(), receipts.next()) else {
+            return refused(format!("barrier {barrier} of one stream needs one receipt"));
+        };
+        if receipt.position != position {
+            return refused(format!("the receipt of barrier {barrier} has another position than the barrier"));
+        }
+        if receipt.seq != self.seq + 1 {
+            return refused(format!("the receipt of barrier {barrier} has seq {}, expected {}", receipt.seq, self.seq + 1));
+        }
+        if receipt.rows < self.rows {
+            return refused(format!("the receipt of barrier {barrier} counts fewer rows than the one before"));
+        }
+        self.seq = receipt.seq;
+        self.rows = receipt.rows;
+        self.mirror.send(Word::Durable(receipt)).map_err(|_| ConnectorError::internal("mirror_gone", "the run has ended"))
+    }
+
+    fn dead_letters(&mut self, _barrier: u64, letters: Vec<DeadLetter>) {
+        // Heard only while the mirror listens; when it has gone, the task has failed already.
+        let _ = self.mirror.send(Word::GivenUp(letters.len()));
+    }
+}
+
+/// What the mirror saw.
+#[derive(Default)]
+struct Mirrored {
+    end: Option<Receipt>,
+    rows: u64,
+    bytes: u64,
+    commits: u64,
+}
+
+/// Copies receipts into the state store in the order of their commits, then lets the source know.
+async fn mirror(
+    mut words: mpsc::UnboundedReceiver<Word>,
+    share: Share,
+    state: Arc<dyn StateStore>,
+    observer: Arc<dyn Observer>,
+    durable: watch::Sender<Option<Position>>,
+) -> Result<Mirrored, EngineError> {
+    let (mut rows, mut bytes) = share.receipt.as_ref().map_or((0, 0), |receipt| (receipt.rows, receipt.bytes));
+    let mut seen = Mirrored::default();
+    while let Some(word) = words.recv().await {
+        let receipt = match word {
+            Word::Durable(receipt) => receipt,
+            Word::GivenUp(rows) => {
+                let message = format!("the destination gave up {rows} rows, and `on_data_error` is `fail`");
+                return Err(EngineError::new(Stage::Destination, Cause::Connector(ConnectorError::data("rows_given_up", message))));
+            }
+        };
+        let proof = DurableReceipt::from_acknowledgement(receipt.clone(), share.pipeline, share.stream.name.clone())?;
+        let store = Arc::clone(&state);
+        mark("engine.mirror.before");
+        blocking(move || store.mirror(&proof)).await??;
+        mark("engine.mirror.after");
+        durable.send_replace(receipt.position.clone());
+        let (more_rows, more_bytes) = (receipt.rows.saturating_sub(rows), receipt.bytes.saturating_sub(bytes));
+        observer.event(RunEvent::Committed { stream: &share.stream.name, rows: more_rows, bytes: more_bytes });
+        (rows, bytes) = (receipt.rows, receipt.bytes);
+        seen.rows += more_rows;
+        seen.bytes += more_bytes;
+        seen.commits += 1;
+        if receipt.last {
+            seen.end = Some(receipt);
+        }
+    }
+    Ok(seen)
+}
+
+/// Runs a blocking call of the state store off the runtime's own threads.
+pub(crate) async fn blocking<R: Send + 'static>(call: impl FnOnce() -> R + Send + 'static) -> Result<R, EngineError> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(|_| EngineError::internal(Stage::State, "state_failed", "the state store gave no answer"))
+}
+
+enum Ended {
+    Read(ReadSummary),
+    Transformed(TransformSummary),
+    Written(WriteSummary, bool),
+    Mirrored(Mirrored),
+    Peeked(Option<String>),
+}
+
+/// Moves a share. The first cause is the error; dropping the future cancels everything that is under way.
+pub(crate) async fn run(
+    kit: &Arc<Kit>,
+    share: Share,
+    state: Arc<dyn StateStore>,
+    observer: Arc<dyn Observer>,
+    peek_rows: usize,
+) -> Result<Moved, EngineError> {
+    let guest_state: Arc<dyn StateAccess> = Arc::new(GuestState::new(share.pipeline, Arc::clone(&state)));
+    let mut stages: JoinSet<Result<Ended, EngineError>> = JoinSet::new();
+    let (source_out, mut next) = kit.link(&share.stream, false);
+
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let newest = Arc::new(Mutex::new(share.receipt.as_ref().and_then(|receipt| receipt.position.clone())));
+    let ids = Arc::new(AtomicU64::new(0));
+    let gate = Gate {
+        checkpoint: CheckpointGate::new(&share.stream.limits, Instant::now()),
+        next_id: 0,
+        sent: Arc::clone(&sent),
+        newest: Arc::clone(&newest),
+        ids: Arc::clone(&ids),
+        stream: share.stream.name.clone(),
+        observer: Arc::clone(&observer),
+    };
+    let durable = watch::Sender::new(share.receipt.as_ref().and_then(|receipt| receipt.position.clone()));
+
+    stages.spawn(read(
+        Arc::clone(kit),
+        share.clone(),
+        Arc::clone(&guest_state),
+        source_out,
+        gate,
+        durable.subscribe(),
+        Arc::clone(&sent),
+    ));
+    for index in 0..kit.transforms() {
+        let (out, after) = kit.link(&share.stream, true);
+        stages.spawn(transform(Arc::clone(kit), share.clone(), Arc::clone(&guest_state), index, next, out));
+        next = after;
+    }
+    if peek_rows > 0 {
+        let (out, after) = kit.link(&share.stream, true);
+        let tap = Tap::new(peek_rows);
+        stages.spawn(async move { Ok(Ended::Peeked(tap.pump(next, out).await.table(0))) });
+        next = after;
+    }
+    let (acked, receipts) = mpsc::unbounded_channel();
+    let acks = Acks {
+        sent,
+        seq: share.receipt.as_ref().map_or(0, |receipt| receipt.seq),
+        rows: share.receipt.as_ref().map_or(0, |receipt| receipt.rows),
+        mirror: acked,
+    };
+    stages.spawn(write(Arc::clone(kit), share.clone(), guest_state, next, acks));
+    stages.spawn(async move { mirror(receipts, share, state, observer, durable).await.map(Ended::Mirrored) });
+
+    collect(stages).await
+}
+
+/// Waits for every stage. Once one has failed, the others get a moment to say whether it was only an echo of theirs.
+async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>) -> Result<Moved, EngineError> {
+    let mut moved = Moved::default();
+    let mut echo: Option<EngineError> = None;
+    loop {
+        let joined = if echo.is_some() {
+            match tokio::time::timeout(ECHO_GRACE, stages.join_next()).await {
+                Ok(joined) => joined,
+                Err(_) => None,
+            }
+        } else {
+            stages.join_next().await
+        };
+        let Some(joined) = joined else { break };
+        let ended =
+            joined.unwrap_or_else(|_| Err(EngineError::internal(Stage::Engine, "stage_lost", "a stage ended without a word")));
+        match ended {
+            Ok(Ended::Read(summary)) => moved.read = summary,
+            Ok(Ended::Transformed(summary)) => moved.transformed.push(summary),
+            Ok(Ended::Written(summary, closed)) => {
+                moved.write = summary;
+                moved.output_closed = closed;
+                if closed {
+                    // Whoever read the output has gone: the stages before would only find a closed link.
+                    return Ok(moved);
+                }
+            }
+            Ok(Ended::Mirrored(seen)) => {
+                moved.rows_durable = seen.rows;
+                moved.bytes_durable = seen.bytes;
+                moved.commits = seen.commits;
+                moved.end = seen.end;
+            }
+            Ok(Ended::Peeked(table)) => moved.peek = table,
+            Err(error) if error.is_echo() => echo = echo.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    match echo {
+        Some(error) => Err(error),
+        None if moved.end.is_none() => Err(EngineError::internal(
+            Stage::Destination,
+            "no_last_receipt",
+            "the destination ended without acknowledging the end of the share",
+        )),
+        None => Ok(moved),
+    }
+}
+
+async fn read(
+    kit: Arc<Kit>,
+    share: Share,
+    guest_state: Arc<dyn StateAccess>,
+    out: EventSender,
+    gate: Gate,
+    durable: watch::Receiver<Option<Position>>,
+    sent: Arc<Mutex<Vec<(u64, Option<Position>)>>>,
+) -> Result<Ended, EngineError> {
+    let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
+    let (newest, ids) = (Arc::clone(&gate.newest), Arc::clone(&gate.ids));
+    let mut source = kit.open_source(Some(&share.stream), &guest_state).await?;
+    let request = ReadRequest {
+        run: share.run.clone(),
+        streams: vec![share.stream.clone()],
+        partition: Some(share.partition.clone()),
+        token: share.token.clone(),
+        resume: share.receipt.as_ref().and_then(|receipt| receipt.position.clone()),
+        follow: false,
+    };
+    let summary = source.read(request, out.clone(), Box::new(gate), durable).await.map_err(fail)?;
+    let id = ids.load(Ordering::Acquire) + 1;
+    let position = lock(&newest).clone();
+    lock(&sent).push((id, position.clone()));
+    let end = Barrier { id, commit: true, last: true, position, transform_state: Vec::new() };
+    for event in [Event::Barrier(end), Event::End] {
+        out.send(event).await.map_err(|error| EngineError::guest(Stage::Source, error.into()))?;
+    }
+    source.close().await.map_err(fail)?;
+    Ok(Ended::Read(summary))
+}
+
+async fn transform(
+    kit: Arc<Kit>,
+    share: Share,
+    guest_state: Arc<dyn StateAccess>,
+    index: usize,
+    input: EventReceiver,
+    out: EventSender,
+) -> Result<Ended, EngineError> {
+    let stage = Stage::Transform(index as u32);
+    let fail = |error| EngineError::guest(stage, error).in_connector(kit.transform_name(index));
+    let mut transform = kit.open_transform(index, Some(&share.stream), &guest_state).await?;
+    let state = share
+        .receipt
+        .as_ref()
+        .and_then(|receipt| receipt.transform_state.iter().find(|(of, _)| *of as usize == index).map(|(_, state)| state.clone()));
+    let request = TransformRequest { run: share.run.clone(), streams: vec![share.stream.clone()], state };
+    let summary = transform.transform(request, index as u32, input, out.clone()).await.map_err(fail)?;
+    out.send(Event::End).await.map_err(|error| EngineError::guest(stage, error.into()))?;
+    transform.close().await.map_err(fail)?;
+    Ok(Ended::Transformed(summary))
+}
+
+async fn write(
+    kit: Arc<Kit>,
+    share: Share,
+    guest_state: Arc<dyn StateAccess>,
+    input: EventReceiver,
+    acks: Acks,
+) -> Result<Ended, EngineError> {
+    let fail = |error| EngineError::guest(Stage::Destination, error).in_connector(kit.destination_name());
+    let mut destination = kit.open_writer(&share.stream, &guest_state).await?;
+    let (seq, rows, bytes) = share.receipt.as_ref().map_or((0, 0, 0), |receipt| (receipt.seq, receipt.rows, receipt.bytes));
+    let stream = WriteStream {
+        context: share.stream.clone(),
+        epoch: share.epoch,
+        generation: share.generation,
+        partition: share.partition.id.clone(),
+        seq,
+        rows,
+        bytes,
+    };
+    let request = WriteRequest { run: share.run.clone(), streams: vec![stream] };
+    let written = destination.write(request, input, Box::new(acks)).await;
+    if destination.output_closed() {
+        // Whoever read the output wants no more of it. However the connector took that, the run ends well.
+        return Ok(Ended::Written(written.unwrap_or_default(), true));
+    }
+    let summary = written.map_err(fail)?;
+    destination.close().await.map_err(fail)?;
+    Ok(Ended::Written(summary, false))
+}

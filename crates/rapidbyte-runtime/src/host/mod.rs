@@ -1,0 +1,68 @@
+//! What a guest can call: one file per capability, each with its own state and limits.
+
+mod acknowledge;
+mod forward;
+mod input;
+mod net;
+mod output;
+mod progress;
+mod pollables;
+mod state;
+mod telemetry;
+
+pub use acknowledge::Acknowledged;
+pub use output::{BarrierDecision, BarrierGate};
+pub use state::{NoState, StateAccess, StateScope};
+pub use telemetry::{MetricKind, NoTelemetry, TelemetrySink};
+
+pub(crate) use acknowledge::AckState;
+pub(crate) use input::InputState;
+pub(crate) use output::OutputState;
+pub(crate) use telemetry::{Labels, TelemetryState};
+
+use crate::limits::Limiter;
+use crate::net::NetState;
+use crate::timings::HostTimings;
+use rapidbyte_types::{ConnectorError, Position};
+use std::sync::Arc;
+use tokio::sync::watch;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// Everything the host keeps for one instance.
+pub(crate) struct HostState {
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: WasiCtx,
+    pub(crate) limiter: Limiter,
+    pub(crate) net: NetState,
+    pub(crate) telemetry: TelemetryState,
+    pub(crate) state: Arc<dyn StateAccess>,
+    pub(crate) timings: Arc<HostTimings>,
+    pub(crate) max_batch_bytes: usize,
+    /// Set for the length of a `read` or `transform`.
+    pub(crate) output: Option<OutputState>,
+    /// Set for the length of a `write` or `transform`.
+    pub(crate) input: Option<InputState>,
+    /// Set for the length of a `write`.
+    pub(crate) acks: Option<AckState>,
+    /// Set for the length of a `read`.
+    pub(crate) durable: Option<watch::Receiver<Option<Position>>>,
+}
+
+impl WasiView for HostState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// What a guest is told that calls a function outside the one it belongs to.
+pub(crate) fn out_of_place(function: &str, within: &str) -> ConnectorError {
+    ConnectorError::internal("out_of_place", format!("`{function}` was called outside `{within}`"))
+}
+
+/// A waiting time as asked for by a guest.
+pub(crate) fn wait(ms: u32) -> std::time::Duration {
+    std::time::Duration::from_millis(ms.into())
+}
+
+impl crate::wit::rapidbyte::connector::types::Host for HostState {}

@@ -1,0 +1,121 @@
+//! Host calls as imports of the component.
+
+use super::{LogLevel, MetricKind, RawEvent, StateScope};
+use crate::bindings::imports::rapidbyte::connector as wit;
+use crate::{ConnectorError, DeadLetter, KeyRange, Position, Receipt, Truncate, convert};
+
+/// How long one call waits in the host before the guest asks again; any value serves, since the host can cancel a wait.
+const WAIT_MS: u32 = 60_000;
+
+fn until_accepted(
+    mut emit: impl FnMut() -> Result<wit::output::EmitOutcome, wit::types::ConnectorError>,
+) -> Result<(), ConnectorError> {
+    loop {
+        match emit().map_err(convert::error_from_wit)? {
+            wit::output::EmitOutcome::Accepted => return Ok(()),
+            wit::output::EmitOutcome::Full => {}
+        }
+    }
+}
+
+pub(crate) fn emit_schema(stream: u32, schema_id: u32, ipc: Vec<u8>) -> Result<(), ConnectorError> {
+    wit::output::emit_schema(stream, schema_id, &ipc).map_err(convert::error_from_wit)
+}
+
+pub(crate) fn emit_batch(stream: u32, schema_id: u32, rows: u32, ipc: Vec<u8>) -> Result<(), ConnectorError> {
+    until_accepted(|| wit::output::emit_batch(stream, schema_id, rows, &ipc, WAIT_MS))
+}
+
+pub(crate) fn emit_dlq_records(letters: &[DeadLetter]) -> Result<(), ConnectorError> {
+    let letters: Vec<_> = letters.iter().cloned().map(convert::dead_letter_to_wit).collect();
+    until_accepted(|| wit::output::emit_dead_letters(&letters, WAIT_MS))
+}
+
+pub(crate) fn emit_truncate(truncate: &Truncate) -> Result<(), ConnectorError> {
+    let event = convert::truncate_to_wit(truncate.clone());
+    until_accepted(|| wit::output::emit_truncate(&event, WAIT_MS))
+}
+
+pub(crate) fn emit_range(stream: u32, range: &KeyRange) -> Result<(), ConnectorError> {
+    let KeyRange { low, high } = range.clone();
+    let event = wit::types::RangeEvent { stream, low, high };
+    until_accepted(|| wit::output::emit_range(&event, WAIT_MS))
+}
+
+pub(crate) fn report_dead_letters(letters: &[DeadLetter]) -> Result<(), ConnectorError> {
+    let letters: Vec<_> = letters.iter().cloned().map(convert::dead_letter_to_wit).collect();
+    wit::acknowledge::report_dead_letters(&letters).map_err(convert::error_from_wit)
+}
+
+pub(crate) fn emit_barrier(position: &Position) -> Result<(), ConnectorError> {
+    let position = convert::position_to_wit(position.clone());
+    until_accepted(|| wit::progress::emit_barrier(&position, WAIT_MS))
+}
+
+pub(crate) fn durable_position() -> Option<Position> {
+    wit::progress::durable_position().map(convert::position_from_wit)
+}
+
+pub(crate) fn next_event() -> Result<RawEvent, ConnectorError> {
+    loop {
+        if let Some(event) = wit::input::next_event(WAIT_MS).map_err(convert::error_from_wit)? {
+            return Ok(convert::event_from_wit(event));
+        }
+    }
+}
+
+pub(crate) fn forward_barrier(id: u64, state: Option<Vec<u8>>) -> Result<(), ConnectorError> {
+    wit::forward::forward_barrier(id, state.as_deref()).map_err(convert::error_from_wit)
+}
+
+pub(crate) fn checkpoint(barrier_id: u64, receipts: &[Receipt]) -> Result<(), ConnectorError> {
+    let receipts: Vec<_> = receipts.iter().cloned().map(convert::receipt_to_wit).collect();
+    wit::acknowledge::acknowledge(barrier_id, &receipts).map_err(convert::error_from_wit)
+}
+
+fn scope(scope: &StateScope) -> wit::state::StateScope {
+    match scope {
+        StateScope::Pipeline => wit::state::StateScope::Pipeline,
+        StateScope::Stream(name) => wit::state::StateScope::Stream(name.clone()),
+    }
+}
+
+pub(crate) fn state_get(of: &StateScope, key: &str) -> Result<Option<Vec<u8>>, ConnectorError> {
+    wit::state::state_get(&scope(of), key).map_err(convert::error_from_wit)
+}
+
+pub(crate) fn state_put(of: &StateScope, key: &str, value: &[u8]) -> Result<(), ConnectorError> {
+    wit::state::state_put(&scope(of), key, value).map_err(convert::error_from_wit)
+}
+
+pub(crate) fn state_cas(of: &StateScope, key: &str, expected: Option<&[u8]>, value: Option<&[u8]>) -> Result<bool, ConnectorError> {
+    wit::state::state_cas(&scope(of), key, expected, value).map_err(convert::error_from_wit)
+}
+
+fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+pub(crate) fn log(level: LogLevel, message: &str, fields: &[(&str, &str)]) {
+    let level = match level {
+        LogLevel::Error => wit::telemetry::LogLevel::Error,
+        LogLevel::Warn => wit::telemetry::LogLevel::Warn,
+        LogLevel::Info => wit::telemetry::LogLevel::Info,
+        LogLevel::Debug => wit::telemetry::LogLevel::Debug,
+        LogLevel::Trace => wit::telemetry::LogLevel::Trace,
+    };
+    wit::telemetry::log(level, message, &owned(fields));
+}
+
+pub(crate) fn metric(name: &str, kind: MetricKind, value: f64, labels: &[(&str, &str)]) {
+    let kind = match kind {
+        MetricKind::Counter => wit::telemetry::MetricKind::Counter,
+        MetricKind::Gauge => wit::telemetry::MetricKind::Gauge,
+        MetricKind::Histogram => wit::telemetry::MetricKind::Histogram,
+    };
+    wit::telemetry::metric(name, kind, value, &owned(labels));
+}
+
+pub(crate) fn mark(point: &str) {
+    wit::telemetry::mark(point);
+}

@@ -1,0 +1,91 @@
+//! Write Rapidbyte connectors.
+//!
+//! A connector is a WebAssembly component with one of three roles. Implement [`Source`], [`Destination`] or [`Transform`],
+//! put a `manifest.json` beside `Cargo.toml`, and name the type:
+//!
+//! ```ignore
+//! rapidbyte_sdk::connector_main!(source, MySource);
+//! ```
+//!
+//! A connector has no sockets, no files and no clock of its own to trust: it reaches the world through [`host_tcp`] and
+//! [`host_ffi`], and hands data on as Arrow [`RecordBatch`](arrow_array::RecordBatch)es. Calls look blocking; the host
+//! suspends the guest and may cancel it at any of them.
+//!
+//! On a native target every host call goes to the fake host of [`testing`], so that connectors are tested with plain
+//! `cargo test`.
+
+mod batch;
+mod config;
+mod destination;
+mod events;
+mod output;
+mod source;
+mod transform;
+
+pub mod host_ffi;
+pub mod host_tcp;
+pub mod text;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
+#[cfg(target_family = "wasm")]
+mod bindings;
+#[cfg(target_family = "wasm")]
+mod convert;
+#[cfg(target_family = "wasm")]
+mod export;
+
+pub use batch::{BatchDecoder, BatchEncoder, decode_schema, encode_schema};
+pub use config::{InitContext, parse_config};
+pub use destination::{
+    ClaimRequest, ClaimStream, ClaimedStream, Destination, PrepareRequest, PublishRequest, WriteRequest, WriteStream,
+};
+pub use events::{Barrier, Event, Input, KeyRange, Truncate};
+pub use output::{SchemaId, SourceOutput, TransformOutput};
+pub use rapidbyte_types::{
+    BackoffClass, CheckItem, CheckStatus, CommitState, ConnectorError, ConnectorSpec, CursorType, DataErrorPolicy, DeadLetter,
+    ErrorCategory, ErrorScope, Generation, Limits, MAX_POSITION_BYTES, MAX_TRANSFORM_STATE_BYTES, NewColumnPolicy,
+    NullabilityPolicy, PROTOCOL_VERSION, Partition, Policies, Position, PublishSummary, ReadPerf, ReadSummary, Receipt,
+    RemovedColumnPolicy, RunContext, StreamContext, StreamName, SyncMode, TransformSummary, TypeChangePolicy, UnknownWord,
+    WriteMode, WritePerf, WriteSummary,
+};
+pub use source::{DiscoveredStream, PartitionPlan, PlanRequest, ReadRequest, Source};
+pub use transform::{Transform, TransformRequest};
+
+/// Makes the named type the component's connector: `connector_main!(source, MySource)`, `connector_main!(destination, …)`,
+/// `connector_main!(transform, …)`. Reads id and version from the `manifest.json` beside the crate's `Cargo.toml`.
+///
+/// On a native target it does nothing, so that the crate also builds for tests.
+#[macro_export]
+macro_rules! connector_main {
+    (source, $connector:ty) => {
+        $crate::connector_main!(@export $connector, SourceExport, export_source, source);
+    };
+    (destination, $connector:ty) => {
+        $crate::connector_main!(@export $connector, DestinationExport, export_destination, destination);
+    };
+    (transform, $connector:ty) => {
+        $crate::connector_main!(@export $connector, TransformExport, export_transform, transform);
+    };
+    (@export $connector:ty, $export:ident, $macro:ident, $world:ident) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            struct Exported;
+            impl $crate::__private::Exported for Exported {
+                type Connector = $connector;
+                const MANIFEST: &'static str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/manifest.json"));
+            }
+            type Component = $crate::__private::$export<Exported>;
+            $crate::__private::$macro!(Component with_types_in $crate::__private::$world);
+        };
+    };
+}
+
+#[doc(hidden)]
+#[cfg(target_family = "wasm")]
+pub mod __private {
+    pub use crate::bindings::destination::{self, export_destination};
+    pub use crate::bindings::source::{self, export_source};
+    pub use crate::bindings::transform::{self, export_transform};
+    pub use crate::export::{DestinationExport, Exported, SourceExport, TransformExport};
+}

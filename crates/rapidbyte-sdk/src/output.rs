@@ -1,0 +1,199 @@
+//! Where sources and transforms put what they make.
+
+use crate::{
+    Barrier, BatchEncoder, ConnectorError, DeadLetter, Event, KeyRange, Position, ReadPerf, ReadSummary, TransformSummary,
+    Truncate, encode_schema, host_ffi,
+};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use std::collections::HashMap;
+
+/// A schema that has been announced; batches name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SchemaId {
+    stream: u32,
+    id: u32,
+}
+
+/// What both outputs share: schemas announced and batches encoded.
+#[derive(Default)]
+struct Emitter {
+    encoders: HashMap<SchemaId, BatchEncoder>,
+    next_id: HashMap<u32, u32>,
+    records: u64,
+    bytes: u64,
+    batches: u64,
+}
+
+impl Emitter {
+    fn schema(&mut self, stream: u32, schema: SchemaRef) -> Result<SchemaId, ConnectorError> {
+        let next = self.next_id.entry(stream).or_insert(0);
+        let id = SchemaId { stream, id: *next };
+        host_ffi::emit_schema(stream, id.id, encode_schema(&schema)?)?;
+        *next += 1;
+        self.encoders.insert(id, BatchEncoder::new(schema)?);
+        Ok(id)
+    }
+
+    fn batch(&mut self, schema: SchemaId, batch: &RecordBatch) -> Result<(), ConnectorError> {
+        let rows = u32::try_from(batch.num_rows())
+            .map_err(|_| ConnectorError::internal("batch_rows", "a batch holds more than 4,294,967,295 rows"))?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let encoder = self
+            .encoders
+            .get_mut(&schema)
+            .ok_or_else(|| ConnectorError::internal("unknown_schema", "a batch was emitted under a schema of another output"))?;
+        let ipc = encoder.encode(batch)?;
+        self.records += u64::from(rows);
+        self.bytes += ipc.len() as u64;
+        self.batches += 1;
+        host_ffi::emit_batch(schema.stream, schema.id, rows, ipc)
+    }
+}
+
+/// The output of a source's `read`.
+#[derive(Default)]
+pub struct SourceOutput {
+    emitter: Emitter,
+    barriers: u64,
+    skipped: u64,
+}
+
+impl SourceOutput {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Announces the columns of the batches to come. A changed schema is announced again and gets an id of its own.
+    pub fn schema(&mut self, stream: u32, schema: SchemaRef) -> Result<SchemaId, ConnectorError> {
+        self.emitter.schema(stream, schema)
+    }
+
+    /// Hands rows on; waits while the channel is full. A batch without rows is left out.
+    pub fn batch(&mut self, schema: SchemaId, batch: &RecordBatch) -> Result<(), ConnectorError> {
+        self.emitter.batch(schema, batch)
+    }
+
+    /// Reading could go on from `position`: everything emitted so far lies at or before it.
+    pub fn barrier(&mut self, position: &Position) -> Result<(), ConnectorError> {
+        self.barriers += 1;
+        host_ffi::emit_barrier(position)
+    }
+
+    /// Rows that could not be read.
+    pub fn dead_letters(&mut self, letters: &[DeadLetter]) -> Result<(), ConnectorError> {
+        self.skipped += letters.len() as u64;
+        host_ffi::emit_dlq_records(letters)
+    }
+
+    /// The stream was emptied at the source.
+    pub fn truncate(&mut self, truncate: &Truncate) -> Result<(), ConnectorError> {
+        host_ffi::emit_truncate(truncate)
+    }
+
+    /// The keys of the range are replaced by the batches up to the next event of another kind.
+    pub fn replace_range(&mut self, stream: u32, range: &KeyRange) -> Result<(), ConnectorError> {
+        host_ffi::emit_range(stream, range)
+    }
+
+    /// Counts rows left out by policy.
+    pub fn skipped(&mut self, rows: u64) {
+        self.skipped += rows;
+    }
+
+    /// What went through, with the connector's own timings.
+    pub fn summary(&self, perf: ReadPerf) -> ReadSummary {
+        ReadSummary {
+            records: self.emitter.records,
+            bytes: self.emitter.bytes,
+            batches_emitted: self.emitter.batches,
+            checkpoint_count: self.barriers,
+            records_skipped: self.skipped,
+            perf,
+        }
+    }
+}
+
+/// The output of a transform.
+#[derive(Default)]
+pub struct TransformOutput {
+    emitter: Emitter,
+    passed: HashMap<(u32, u32), SchemaId>,
+    records_in: u64,
+    bytes_in: u64,
+    skipped: u64,
+}
+
+impl TransformOutput {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Announces the columns of the batches to come.
+    pub fn schema(&mut self, stream: u32, schema: SchemaRef) -> Result<SchemaId, ConnectorError> {
+        self.emitter.schema(stream, schema)
+    }
+
+    /// Hands rows on; waits while the channel is full. A batch without rows is left out.
+    pub fn batch(&mut self, schema: SchemaId, batch: &RecordBatch) -> Result<(), ConnectorError> {
+        self.emitter.batch(schema, batch)
+    }
+
+    /// Counts what came in, for the summary.
+    pub fn received(&mut self, rows: u64, bytes: u64) {
+        self.records_in += rows;
+        self.bytes_in += bytes;
+    }
+
+    /// Counts rows left out by policy.
+    pub fn skipped(&mut self, rows: u64) {
+        self.skipped += rows;
+    }
+
+    /// Rows that could not be processed.
+    pub fn dead_letters(&mut self, letters: &[DeadLetter]) -> Result<(), ConnectorError> {
+        host_ffi::emit_dlq_records(letters)
+    }
+
+    /// Passes a barrier on, with this transform's state as it stands there.
+    pub fn barrier(&mut self, barrier: &Barrier, state: Option<Vec<u8>>) -> Result<(), ConnectorError> {
+        host_ffi::forward_barrier(barrier.id, state)
+    }
+
+    /// Passes any event on unchanged. Heartbeats and `End` need no passing.
+    pub fn pass(&mut self, event: Event) -> Result<(), ConnectorError> {
+        match event {
+            Event::Schema { stream, schema_id, schema } => {
+                let id = self.schema(stream, schema)?;
+                self.passed.insert((stream, schema_id), id);
+                Ok(())
+            }
+            Event::Batch { stream, schema_id, batch, bytes } => {
+                let id = *self.passed.get(&(stream, schema_id)).ok_or_else(|| {
+                    ConnectorError::internal("unknown_schema", format!("schema {schema_id} of stream {stream} was not passed on"))
+                })?;
+                self.received(batch.num_rows() as u64, bytes);
+                self.batch(id, &batch)
+            }
+            Event::DeadLetters(letters) => self.dead_letters(&letters),
+            Event::Barrier(barrier) => self.barrier(&barrier, None),
+            Event::Heartbeat | Event::End => Ok(()),
+            Event::Truncate(truncate) => host_ffi::emit_truncate(&truncate),
+            Event::ReplaceRange { stream, range } => host_ffi::emit_range(stream, &range),
+        }
+    }
+
+    /// What went through.
+    pub fn summary(&self) -> TransformSummary {
+        TransformSummary {
+            records_in: self.records_in,
+            records_out: self.emitter.records,
+            bytes_in: self.bytes_in,
+            bytes_out: self.emitter.bytes,
+            batches_emitted: self.emitter.batches,
+            records_skipped: self.skipped,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The store of one machine: a single SQLite file.
+
+mod checksum;
+mod dead_letters;
+mod file;
+mod key_values;
+mod lock;
+mod pipelines;
+mod progress;
+mod rows;
+mod runs;
+mod schema;
+mod store;
+mod verify;
+
+pub use store::SqliteStore;

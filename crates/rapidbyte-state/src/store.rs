@@ -1,0 +1,180 @@
+//! The interface every backend implements.
+
+use crate::checkpoint::{Checkpoint, DurableReceipt, Mirrored};
+use crate::dead_letter::{DeadLetterEntry, DeadLetterSummary};
+use crate::error::StateError;
+use crate::generation::GenerationRecord;
+use crate::key_value::KeyValueScope;
+use crate::pipeline::{PipelineId, PipelineRecord};
+use crate::run::{RunGuard, RunOutcome, RunRecord, StreamResult};
+use rapidbyte_types::StreamName;
+use std::fmt;
+
+/// Where pipelines, runs and progress are remembered.
+///
+/// Each call is one transaction: it happened whole or not at all, and once it returns `Ok` it survives a power cut. Calls
+/// block, at most for some seconds while another process writes.
+///
+/// Any call may fail with `Corrupt`, `ReadOnly`, `Full`, `Locked`, `Io` or `Sql`; other kinds are named per call. Names and
+/// other text above their bounds are `Limit`, a pipeline the store does not know is `NotFound`.
+///
+/// A run goes: [`resolve_pipeline`](Self::resolve_pipeline), [`lock_run`](Self::lock_run), [`begin_run`](Self::begin_run);
+/// per stream [`epoch`](Self::epoch), the claim at the destination, [`advance_epoch`](Self::advance_epoch),
+/// [`record_generation`](Self::record_generation), [`mirror`](Self::mirror) at each acknowledgement,
+/// [`record_stream`](Self::record_stream); at the end [`finish_run`](Self::finish_run).
+pub trait StateStore: Send + Sync + fmt::Debug {
+    /// Where the store is, for people.
+    fn location(&self) -> String;
+
+    /// Proves that the store works: looks it over, then writes, reads back and deletes a probe.
+    fn check(&self) -> Result<(), StateError>;
+
+    // ---- pipelines ----
+
+    /// The pipeline of this name, made on first sight.
+    ///
+    /// # Errors
+    ///
+    /// `IdentityMismatch` if the pipeline began with another source.
+    fn resolve_pipeline(&self, name: &str, source_identity: &str, now_ms: u64) -> Result<PipelineRecord, StateError>;
+
+    /// The pipeline of this name, if there is one.
+    fn find_pipeline(&self, name: &str) -> Result<Option<PipelineRecord>, StateError>;
+
+    /// Every pipeline, by name.
+    fn pipelines(&self) -> Result<Vec<PipelineRecord>, StateError>;
+
+    // ---- runs ----
+
+    /// Takes the right to run a pipeline until the guard is dropped or the process ends.
+    ///
+    /// # Errors
+    ///
+    /// `Locked` while another run holds it, in this process or another; the message says which.
+    fn lock_run(&self, pipeline: PipelineId, run_id: &str) -> Result<RunGuard, StateError>;
+
+    /// Records the guard's run as running. Runs of the pipeline still marked so have no holder any more: they become
+    /// `interrupted`, and their ids are returned, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if a run of this id has been recorded before.
+    fn begin_run(&self, guard: &RunGuard, now_ms: u64) -> Result<Vec<String>, StateError>;
+
+    /// Records how the guard's run ended.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if it never began, `Conflict` if it has ended already, `Limit` for an outcome of `running`.
+    fn finish_run(&self, guard: &RunGuard, outcome: &RunOutcome) -> Result<(), StateError>;
+
+    /// Records what the guard's run did for a stream, in place of what was recorded for it before.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the run never began.
+    fn record_stream(&self, guard: &RunGuard, result: &StreamResult) -> Result<(), StateError>;
+
+    /// The newest runs of one pipeline or of all, newest first.
+    fn recent_runs(&self, pipeline: Option<PipelineId>, limit: u32) -> Result<Vec<RunRecord>, StateError>;
+
+    /// One run.
+    fn run(&self, run_id: &str) -> Result<Option<RunRecord>, StateError>;
+
+    /// What a run did for its streams, by name.
+    fn stream_results(&self, run_id: &str) -> Result<Vec<StreamResult>, StateError>;
+
+    // ---- ownership ----
+
+    /// The newest epoch known for a stream, 0 if none.
+    fn epoch(&self, pipeline: PipelineId, stream: &StreamName) -> Result<u64, StateError>;
+
+    /// Moves a stream's epoch from `expected` (0 = none yet) to `next`, which must be greater.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced` if the epoch is not `expected` any more: someone else has claimed the stream. `Limit` if `next` is not beyond
+    /// `expected`.
+    fn advance_epoch(&self, pipeline: PipelineId, stream: &StreamName, expected: u64, next: u64) -> Result<(), StateError>;
+
+    // ---- progress ----
+
+    /// Copies a durable receipt. Doing it twice is the same as once.
+    ///
+    /// An epoch beyond the stored one is taken over: the destination is the truth, and this store may have been lost.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced` if the receipt's holder has been overtaken. `Conflict` if the store holds another receipt for the same
+    /// generation, partition and seq.
+    fn mirror(&self, receipt: &DurableReceipt) -> Result<Mirrored, StateError>;
+
+    /// How far each partition of the stream's newest generation is, by partition id.
+    fn checkpoints(&self, pipeline: PipelineId, stream: &StreamName) -> Result<Vec<Checkpoint>, StateError>;
+
+    /// How far each stream of a pipeline is, by stream and partition.
+    fn pipeline_checkpoints(&self, pipeline: PipelineId) -> Result<Vec<Checkpoint>, StateError>;
+
+    /// Copies that a generation has been prepared (`open`) or published. Checkpoints of older generations are let go.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced` if `epoch` has been overtaken. `Conflict` if the generation is known with another snapshot.
+    fn record_generation(
+        &self,
+        pipeline: PipelineId,
+        stream: &StreamName,
+        epoch: u64,
+        generation: &GenerationRecord,
+    ) -> Result<Mirrored, StateError>;
+
+    /// The newest generations of a stream: at most the open one and the one published before it, newest first.
+    fn generations(&self, pipeline: PipelineId, stream: &StreamName) -> Result<Vec<GenerationRecord>, StateError>;
+
+    // ---- dead letters ----
+
+    /// Keeps dead letters, all or none; returns how many were new. One that comes again takes the place of the old. To be
+    /// called once the receipt they went with is durable.
+    fn add_dead_letters(&self, letters: &[DeadLetterEntry]) -> Result<u64, StateError>;
+
+    /// Dead letters in order of arrival, those with an id beyond `after`.
+    fn dead_letters(
+        &self,
+        pipeline: PipelineId,
+        stream: Option<&StreamName>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<DeadLetterSummary>, StateError>;
+
+    /// One dead letter whole, by its id.
+    fn dead_letter(&self, id: u64) -> Result<Option<DeadLetterEntry>, StateError>;
+
+    /// How many dead letters there are.
+    fn count_dead_letters(&self, pipeline: PipelineId, stream: Option<&StreamName>) -> Result<u64, StateError>;
+
+    // ---- key-values ----
+
+    /// A value, if there is one.
+    fn key_value_get(&self, pipeline: PipelineId, scope: &KeyValueScope, key: &str) -> Result<Option<Vec<u8>>, StateError>;
+
+    /// Sets a value.
+    ///
+    /// # Errors
+    ///
+    /// `Limit` above 256 bytes of key, 1 MiB of value or 1024 keys in the scope.
+    fn key_value_put(&self, pipeline: PipelineId, scope: &KeyValueScope, key: &str, value: &[u8]) -> Result<(), StateError>;
+
+    /// Sets a value (`None` deletes it) if the present one equals `expected` (`None`: there is none); says whether it did.
+    ///
+    /// # Errors
+    ///
+    /// As for [`key_value_put`](Self::key_value_put).
+    fn key_value_cas(
+        &self,
+        pipeline: PipelineId,
+        scope: &KeyValueScope,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<bool, StateError>;
+}

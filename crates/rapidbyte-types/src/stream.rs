@@ -1,0 +1,167 @@
+//! Streams and what both ends need to know of them.
+
+use crate::words::{
+    CursorType, DataErrorPolicy, NewColumnPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy, WriteMode,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The name of a stream: a table in a schema, a topic, an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StreamName {
+    /// The schema, database or group; absent where the source has none.
+    pub namespace: Option<String>,
+    /// The name within it.
+    pub name: String,
+}
+
+impl StreamName {
+    /// A name without a namespace.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { namespace: None, name: name.into() }
+    }
+
+    /// A name within a namespace.
+    pub fn qualified(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: Some(namespace.into()), name: name.into() }
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// A place in a stream from which reading can go on: exact canonical text, at most [`crate::MAX_POSITION_BYTES`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// How `value` is read and compared.
+    #[serde(rename = "type")]
+    pub kind: CursorType,
+    /// The exact text.
+    pub value: String,
+}
+
+impl Position {
+    /// A position of the given type.
+    pub fn new(kind: CursorType, value: impl Into<String>) -> Self {
+        Self { kind, value: value.into() }
+    }
+}
+
+/// The bounds a stream runs under. A zero checkpoint interval means "no such limit".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// A batch larger than this is refused by the host.
+    pub max_batch_bytes: u64,
+    /// A record larger than this is refused before it is read.
+    pub max_record_bytes: u64,
+    /// Batches that may wait between two stages.
+    pub max_inflight_batches: u32,
+    /// Requests a connector may have under way at once.
+    pub max_parallel_requests: u32,
+    /// Bytes after which a barrier becomes a commit.
+    pub checkpoint_interval_bytes: u64,
+    /// Rows after which a barrier becomes a commit.
+    pub checkpoint_interval_rows: u64,
+    /// Seconds after which a barrier becomes a commit.
+    pub checkpoint_interval_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_batch_bytes: 64 << 20,
+            max_record_bytes: 16 << 20,
+            max_inflight_batches: 16,
+            max_parallel_requests: 1,
+            checkpoint_interval_bytes: 64 << 20,
+            checkpoint_interval_rows: 0,
+            checkpoint_interval_seconds: 0,
+        }
+    }
+}
+
+/// What happens when data or schema are not as expected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policies {
+    /// A row that can't be processed.
+    pub on_data_error: DataErrorPolicy,
+    /// A column the destination lacks.
+    pub new_column: NewColumnPolicy,
+    /// A column the source lacks.
+    pub removed_column: RemovedColumnPolicy,
+    /// A column of another type.
+    pub type_change: TypeChangePolicy,
+    /// A column that has become nullable.
+    pub nullability_change: NullabilityPolicy,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self {
+            on_data_error: DataErrorPolicy::Fail,
+            new_column: NewColumnPolicy::Add,
+            removed_column: RemovedColumnPolicy::Ignore,
+            type_change: TypeChangePolicy::Fail,
+            nullability_change: NullabilityPolicy::Allow,
+        }
+    }
+}
+
+/// Everything both ends need to know of one stream of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamContext {
+    /// The name at the source.
+    pub name: StreamName,
+    /// The name at the destination.
+    pub target: StreamName,
+    /// How it is read.
+    pub sync_mode: SyncMode,
+    /// How it is written.
+    pub write_mode: WriteMode,
+    /// The column that orders an incremental read.
+    pub cursor_field: Option<String>,
+    /// The key for upserts, in order.
+    pub primary_key: Vec<String>,
+    /// `None` = every column, else exactly these, in this order.
+    pub selected_columns: Option<Vec<String>>,
+    /// Its bounds.
+    pub limits: Limits,
+    /// Its policies.
+    pub policies: Policies,
+}
+
+impl StreamContext {
+    /// A full refresh appended under the source's own name, with default bounds and policies.
+    pub fn full_refresh(name: StreamName) -> Self {
+        Self {
+            target: name.clone(),
+            name,
+            sync_mode: SyncMode::FullRefresh,
+            write_mode: WriteMode::Append,
+            cursor_field: None,
+            primary_key: Vec::new(),
+            selected_columns: None,
+            limits: Limits::default(),
+            policies: Policies::default(),
+        }
+    }
+}
+
+/// Who is running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunContext {
+    /// A UUID that survives a rename of the pipeline.
+    pub pipeline_id: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// A UUID of this run.
+    pub run_id: String,
+    /// Counts from 1 within a run.
+    pub attempt: u32,
+}

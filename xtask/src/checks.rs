@@ -1,0 +1,57 @@
+//! What a change must pass.
+
+use crate::run::{Outcome, cargo, must, root, say, target_dir, works};
+use crate::tests;
+use std::path::PathBuf;
+use std::process::Command;
+
+const CARGO_DENY: &str = "0.20.2";
+
+/// The workspaces: host, connectors, and the guests that misbehave for the runtime's tests.
+const WORKSPACES: &[&str] = &[".", "connectors", "crates/rapidbyte-testkit/guests"];
+
+pub(crate) fn run() -> Outcome {
+    for workspace in WORKSPACES {
+        say(format_args!("formatting: {workspace}"));
+        must(cargo().current_dir(root().join(workspace)).args(["fmt", "--all", "--check"]))?;
+    }
+    tests::run(&[])?;
+    say("lints");
+    must(cargo().args(["clippy", "--release", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    must(
+        cargo()
+            .current_dir(root().join("connectors"))
+            .env("CARGO_TARGET_DIR", target_dir().join("guests"))
+            .args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    )?;
+    say("docs");
+    must(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--release", "--locked", "--workspace", "--no-deps"]))?;
+    say("dependencies");
+    let deny = cargo_deny()?;
+    for workspace in WORKSPACES {
+        must(
+            Command::new(&deny)
+                .current_dir(root().join(workspace))
+                .args(["check", "--config"])
+                .arg(root().join("deny.toml"))
+                .args(["bans", "licenses", "sources"]),
+        )?;
+    }
+    say("all is well");
+    Ok(())
+}
+
+fn cargo_deny() -> Outcome<PathBuf> {
+    let tools = target_dir().with_file_name("tools");
+    let deny = tools.join("bin/cargo-deny");
+    if !works(&deny, &["--version"]) {
+        say("installing cargo-deny");
+        must(
+            Command::new("cargo")
+                .args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY, "--root"])
+                .arg(&tools)
+                .env("CARGO_TARGET_DIR", target_dir().with_file_name("target-tools")),
+        )?;
+    }
+    Ok(deny)
+}
