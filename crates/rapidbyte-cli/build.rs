@@ -1,6 +1,5 @@
 //! Puts connectors, templates and the SDK's sources into the binary.
 
-use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -14,8 +13,9 @@ fn main() -> Result<(), Fault> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=RAPIDBYTE_BUNDLE_DIR");
+    println!("cargo::rustc-env=RAPIDBYTE_BUILD_TARGET={}", env::var("TARGET")?);
     fs::write(out.join("bundled.rs"), bundled(&root)?)?;
-    fs::write(out.join("scaffold.rs"), scaffold(&root, &out)?)?;
+    fs::write(out.join("scaffold.rs"), scaffold(&root)?)?;
     Ok(())
 }
 
@@ -51,27 +51,22 @@ fn bundled(root: &Path) -> Result<String, Fault> {
     Ok(text)
 }
 
-/// Paths and texts of the files a scaffolded project is made of.
-fn scaffold(root: &Path, out: &Path) -> Result<String, Fault> {
-    let mut text = String::from("/// Templates: path below `templates/`, text.\npub(super) static TEMPLATES: super::Files = &[\n");
-    embed(&mut text, &root.join("templates"), "")?;
-    text.push_str("];\n/// What every project carries: path below `vendor/rapidbyte/`, text.\npub(super) static VENDORED: super::Files = &[\n");
-    let crates = ["crates/rapidbyte-sdk", "crates/rapidbyte-types"];
-    for path in crates {
-        // Tests of these crates are theirs; a stranger's project needs what builds.
-        embed_file(&mut text, &root.join(path).join("Cargo.toml"), &format!("{path}/Cargo.toml"))?;
-        embed(&mut text, &root.join(path).join("src"), &format!("{path}/src/"))?;
+/// Paths and texts of the files a scaffolded project is made of; `templates/README.md` says how.
+fn scaffold(root: &Path) -> Result<String, Fault> {
+    let mut text =
+        String::from("/// A project per role: path below `templates/`, text.\npub(super) static TEMPLATES: super::Files = &[\n");
+    for role in ["source", "destination", "transform"] {
+        let folder = format!("connector-{role}");
+        embed(&mut text, &root.join("templates").join(&folder), &format!("{folder}/"))?;
     }
-    embed(&mut text, &root.join("wit/v2"), "wit/v2/")?;
-    let manifests = crates.iter().map(|path| fs::read_to_string(root.join(path).join("Cargo.toml")));
-    let workspace = out.join("vendored-workspace.toml");
-    fs::write(&workspace, vendored_workspace(&root.join("Cargo.toml"), &manifests.collect::<Result<Vec<_>, _>>()?)?)?;
-    embed_file(&mut text, &workspace, "Cargo.toml")?;
-    for licence in ["LICENSE"] {
-        if root.join(licence).is_file() {
-            embed_file(&mut text, &root.join(licence), licence)?;
-        }
+    text.push_str("];\n/// What every project carries: its path, text.\npub(super) static SHARED: super::Files = &[\n");
+    embed_file(&mut text, &root.join("connectors/Cargo.lock"), "Cargo.lock")?;
+    embed_file(&mut text, &root.join("templates/vendor/Cargo.toml"), "vendor/Cargo.toml")?;
+    for path in ["crates/rapidbyte-sdk", "crates/rapidbyte-types"] {
+        embed_file(&mut text, &root.join(path).join("Cargo.toml"), &format!("vendor/{path}/Cargo.toml"))?;
+        embed(&mut text, &root.join(path).join("src"), &format!("vendor/{path}/src/"))?;
     }
+    embed(&mut text, &root.join("wit/v2"), "vendor/wit/v2/")?;
     text.push_str("];\n");
     Ok(text)
 }
@@ -101,43 +96,4 @@ fn sorted(dir: &Path) -> Result<Vec<PathBuf>, std::io::Error> {
     let mut paths = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
     paths.sort();
     Ok(paths)
-}
-
-/// A workspace of the vendored crates alone, with the versions and lints of this one.
-fn vendored_workspace(file: &Path, members: &[String]) -> Result<String, Fault> {
-    println!("cargo::rerun-if-changed={}", file.display());
-    let used: BTreeSet<&str> = members
-        .iter()
-        .flat_map(|manifest| manifest.lines())
-        .filter(|line| line.contains("workspace = true"))
-        .filter_map(|line| line.split(['.', ' ', '=']).next())
-        .collect();
-    let mut text = String::from(
-        "# The SDK a connector is built with, as it was when the project was made. Third-party crates come from the registry.\n\
-         [workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\n",
-    );
-    let mut section = String::new();
-    for line in fs::read_to_string(file)?.lines() {
-        if line.starts_with('[') {
-            section = line.trim().to_owned();
-            let kept = section == "[workspace.package]" || section == "[workspace.dependencies]" || section.starts_with("[workspace.lints");
-            if kept {
-                write!(text, "\n{line}\n")?;
-            }
-            continue;
-        }
-        let key = line.split([' ', '=', '.']).next().unwrap_or_default();
-        let kept = match section.as_str() {
-            "[workspace.package]" => true,
-            "[workspace.dependencies]" => used.contains(key),
-            section => section.starts_with("[workspace.lints"),
-        };
-        if kept && !key.is_empty() && !line.starts_with('#') {
-            if line.matches(['[', '{']).count() != line.matches([']', '}']).count() {
-                return Err(format!("{}: write `{key}` on one line: scaffolding copies it", file.display()).into());
-            }
-            writeln!(text, "{line}")?;
-        }
-    }
-    Ok(text)
 }

@@ -1,7 +1,7 @@
 //! Connectors, packed; and the binary that carries them.
 
 use crate::guest_toolchain::{self, TARGET};
-use crate::run::{Failure, Outcome, cargo, io, must, root, say, target_dir};
+use crate::run::{Failure, Outcome, cargo, guests_dir, io, must, root, say, target_dir};
 use rapidbyte_config::manifest;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ fn names() -> Outcome<Vec<String>> {
 pub(crate) fn connectors() -> Outcome<PathBuf> {
     let guest = guest_toolchain::ensure()?;
     say("building the connectors for the sandbox");
-    let built = target_dir().join("guests");
+    let built = guests_dir();
     must(
         guest
             .cargo()

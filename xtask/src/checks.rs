@@ -1,6 +1,6 @@
 //! What a change must pass.
 
-use crate::run::{Outcome, cargo, must, root, say, target_dir, works};
+use crate::run::{Outcome, cargo, guests_dir, must, root, say, target_dir, works};
 use crate::tests;
 use std::path::PathBuf;
 use std::process::Command;
@@ -21,7 +21,7 @@ pub(crate) fn run() -> Outcome {
     must(
         cargo()
             .current_dir(root().join("connectors"))
-            .env("CARGO_TARGET_DIR", target_dir().join("guests"))
+            .env("CARGO_TARGET_DIR", guests_dir())
             .args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     )?;
     say("docs");

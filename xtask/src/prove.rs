@@ -19,7 +19,7 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
     let mut proofs = cargo();
     proofs
         .args(["test", "--release", "--locked", "--package", "rapidbyte-cli", "--test", "it"])
-        .args(if filters.is_empty() { &["prove_".to_owned()][..] } else { filters })
+        .args(if filters.is_empty() { vec!["prove_"] } else { filters.iter().map(String::as_str).collect() })
         .env("RAPIDBYTE_PROVE", "full")
         .env("RAPIDBYTE_PROOF_FILE", &record);
     tests::told(&mut proofs, &binary, &crashing)?;

@@ -53,9 +53,16 @@ pub(crate) fn target_dir() -> PathBuf {
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     match cache {
-        Some(cache) => cache.join("rapidbyte/target"),
+        Some(cache) => cache.join("rapidbyte-build/target"),
         None => root().join("target"),
     }
+}
+
+/// Where the guests are built: beside [`target_dir`], so that the two builds do not wait for each other.
+pub(crate) fn guests_dir() -> PathBuf {
+    let host = target_dir();
+    let name = host.file_name().map_or_else(|| "target".into(), |name| name.to_string_lossy().into_owned());
+    host.with_file_name(format!("{name}-guests"))
 }
 
 pub(crate) fn say(what: impl fmt::Display) {

@@ -2,7 +2,7 @@
 
 use crate::bundle::{self, Flavour};
 use crate::guest_toolchain::{self, TARGET};
-use crate::run::{Failure, Outcome, cargo, must, root, say, target_dir};
+use crate::run::{Failure, Outcome, cargo, guests_dir, must, root, say, target_dir};
 use crate::system;
 use std::path::Path;
 use std::process::Command;
@@ -38,7 +38,7 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
     let mut connectors = cargo();
     connectors
         .current_dir(root().join("connectors"))
-        .env("CARGO_TARGET_DIR", target_dir().join("guests"))
+        .env("CARGO_TARGET_DIR", guests_dir())
         .args(["test", "--locked", "--workspace"])
         .args(filters);
     told(&mut connectors, &binary, &crashing)?;
@@ -49,7 +49,7 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
             guest_toolchain::ensure()?
                 .cargo()
                 .current_dir(root().join("connectors"))
-                .env("CARGO_TARGET_DIR", target_dir().join("guests"))
+                .env("CARGO_TARGET_DIR", guests_dir())
                 .args(["check", "--locked", "--package", "rapidbyte-sdk", "--target", TARGET]),
         )?;
     }

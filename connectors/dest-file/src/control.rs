@@ -4,8 +4,8 @@
 //! manifest is never removed, so the newest one is the truth, and a writer that finds its own manifest to be the newest, or
 //! to be the parent of the one after it, knows that it has won.
 
-use crate::disk::{Disk, nonce};
-use crate::manifest::{Column, FORMAT, FileKind, Manifest, OpenGeneration, Published, StagedFile, Step};
+use crate::disk::{Disk, FILE_MISSING, nonce};
+use crate::manifest::{Column, FORMAT, FileKind, Manifest, OpenGeneration, Published, Retired, StagedFile, Step};
 use crate::names;
 use rapidbyte_sdk::{CommitState, ConnectorError, ErrorCategory, StreamName, host_ffi};
 use std::io::Write;
@@ -13,6 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Older manifests serve nobody but a person who looks for what happened.
 const KEPT_MANIFESTS: u64 = 16;
+/// A reader that has opened a directory is given this long to list and open what is in it; guessed.
+pub(crate) const GRACE_MS: u64 = 60_000;
 /// A manifest holds one line per staged file; far above any load that fits a disk.
 const MAX_MANIFEST_BYTES: u64 = 512 << 20;
 /// Each lost race means that somebody else has gone on. Guessed: far above the number of writers of a stream.
@@ -85,8 +87,9 @@ impl Control {
         let manifest = Manifest::decode(&path, &bytes)?;
         if manifest.stream != self.stream {
             let message = format!("streams `{}` and `{}` share the folder `{}`", manifest.stream, self.stream, self.folder);
-            return Err(ConnectorError::config("name_collision", message)
-                .with_hint("the file system ignores case: give one of the streams another `destination.table`, or another `path`"));
+            return Err(ConnectorError::config("name_collision", message).with_hint(
+                "the file system ignores case: give one of the streams another `destination.table`, or another `path`",
+            ));
         }
         Ok(Some(manifest))
     }
@@ -129,6 +132,7 @@ impl Control {
             newest_generation: 0,
             open: None,
             published: None,
+            retired: Vec::new(),
         }
     }
 
@@ -185,7 +189,12 @@ impl Control {
         if !matches!(linked, Ok(true)) {
             // The first failure is the one to report.
             let removed = self.disk.remove_file(&temporary);
-            return if linked? { Ok(Added::Yes) } else { removed.map(|()| Added::Lost) };
+            return match linked {
+                // A claim has swept it away: whoever still holds the right goes again.
+                Err(error) if error.code == FILE_MISSING => Ok(Added::Lost),
+                Err(error) => Err(error),
+                Ok(_) => removed.map(|()| Added::Lost),
+            };
         }
         let commits = manifest.step == Step::Commit;
         if commits {
@@ -218,6 +227,14 @@ impl Control {
             self.clear(newest - KEPT_MANIFESTS)?;
         }
         Ok(Added::Yes)
+    }
+
+    /// Removes manifests that were written and never linked. A writer that is about to link one finds it gone, and looks again.
+    pub(crate) fn sweep_unlinked(&self) -> Result<(), ConnectorError> {
+        for name in self.disk.list(&self.directory)?.iter().filter(|name| name.starts_with("new-")) {
+            self.disk.remove_file(&format!("{}/{name}", self.directory))?;
+        }
+        Ok(())
     }
 
     fn clear(&self, up_to: u64) -> Result<(), ConnectorError> {
@@ -262,8 +279,19 @@ impl Manifest {
     /// Closes the open generation: its rows are what readers see.
     pub(crate) fn publish(&mut self, directory: &str) {
         if let Some(OpenGeneration { number, files, columns, .. }) = self.open.take() {
+            let now = now_ms();
+            self.retired.retain(|retired| retired.in_use(now));
+            let before = self.published.take().map(|published| Retired { directory: published.directory, at_ms: now });
+            self.retired.extend(before);
             let rows = files.iter().filter(|file| file.kind == FileKind::Data).map(|file| file.rows).sum();
             self.published = Some(Published { number, rows, directory: directory.to_owned(), columns });
         }
+    }
+}
+
+impl Retired {
+    /// Whether a reader that opened it when it was visible may still be at it.
+    pub(crate) fn in_use(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.at_ms) < GRACE_MS
     }
 }

@@ -1,7 +1,7 @@
 //! The connector: checking, claiming and preparing. Writing and publishing have modules of their own.
 
 use crate::config::{Config, Settings};
-use crate::control::{Control, fenced};
+use crate::control::{Control, fenced, now_ms};
 use crate::disk::{Disk, Visible, nonce};
 use crate::manifest::{Manifest, OpenGeneration, Step};
 use crate::{names, publish, write};
@@ -63,7 +63,7 @@ impl Destination for DestFile {
             Ok(())
         })?;
         host_ffi::mark("dest.prepare.after");
-        publish::sweep(&control, &now, publish::Sweep::Everything)
+        publish::sweep(&control, &now, publish::Sweep::Everything, now_ms())
     }
 
     fn write(&mut self, request: &WriteRequest, input: &mut Input) -> Result<WriteSummary, ConnectorError> {
@@ -86,7 +86,7 @@ impl Destination for DestFile {
                 manifest.open = None;
                 Ok(())
             })?;
-            publish::sweep(&control, &now, publish::Sweep::Everything)?;
+            publish::sweep(&control, &now, publish::Sweep::Everything, now_ms())?;
         }
         Ok(())
     }
@@ -121,8 +121,11 @@ impl DestFile {
         match (self.disk.visible(&control.folder)?, published) {
             (Visible::Absent, _) => Ok(()),
             (Visible::Link(target), Some(_)) if target.starts_with(&control.generations("")) => Ok(()),
-            _ => Err(ConnectorError::config("folder_taken", format!("`{}` below `path` was not made by this connector", control.folder))
-                .with_hint(format!("move `{}` away, or set `path` to another folder", control.folder))),
+            _ => Err(ConnectorError::config(
+                "folder_taken",
+                format!("`{}` below `path` was not made by this connector", control.folder),
+            )
+            .with_hint(format!("move `{}` away, or set `path` to another folder", control.folder))),
         }
     }
 
@@ -145,7 +148,7 @@ impl DestFile {
             Ok(next)
         })?;
         publish::point(&control, &now)?;
-        publish::sweep(&control, &now, publish::Sweep::Orphans)?;
+        publish::sweep(&control, &now, publish::Sweep::Orphans, now_ms())?;
         let Manifest { epoch, newest_generation, open, .. } = now;
         let receipts = open.iter().flat_map(|open| &open.receipts).map(|stored| stored.restore(0)).collect();
         Ok(ClaimedStream { epoch, newest_generation, generation: open.map(|open| open.generation()), receipts })
@@ -153,7 +156,8 @@ impl DestFile {
 }
 
 fn mismatch(control: &Control, newest: &Manifest) -> ConnectorError {
-    let message = format!("the folder `{}` holds data of another source, written by pipeline `{}`", control.folder, newest.pipeline);
+    let message =
+        format!("the folder `{}` holds data of another source, written by pipeline `{}`", control.folder, newest.pipeline);
     ConnectorError::config("source_mismatch", message).with_hint(format!(
         "set `path` to another folder; or, to begin anew, remove `{folder}`, `{control}/{folder}` and `{generations}/{folder}` below it",
         folder = control.folder,
@@ -164,8 +168,11 @@ fn mismatch(control: &Control, newest: &Manifest) -> ConnectorError {
 
 fn supported(context: &StreamContext) -> Result<(), ConnectorError> {
     if context.sync_mode != SyncMode::FullRefresh {
-        return Err(ConnectorError::config("sync_mode", format!("files can't be written with sync mode `{}` yet", context.sync_mode))
-            .with_hint("set `sync_mode: full_refresh`"));
+        return Err(ConnectorError::config(
+            "sync_mode",
+            format!("files can't be written with sync mode `{}` yet", context.sync_mode),
+        )
+        .with_hint("set `sync_mode: full_refresh`"));
     }
     if context.write_mode == WriteMode::Upsert {
         return Err(ConnectorError::config("write_mode", "files can't be written with write mode `upsert`")
@@ -177,8 +184,6 @@ fn supported(context: &StreamContext) -> Result<(), ConnectorError> {
 fn item(name: &str, found: Result<(), ConnectorError>, message: &str) -> CheckItem {
     match found {
         Ok(()) => CheckItem { name: name.to_owned(), status: CheckStatus::Ok, message: message.to_owned(), hint: None },
-        Err(error) => {
-            CheckItem { name: name.to_owned(), status: CheckStatus::Failed, message: error.message, hint: error.hint }
-        }
+        Err(error) => CheckItem { name: name.to_owned(), status: CheckStatus::Failed, message: error.message, hint: error.hint },
     }
 }

@@ -7,6 +7,9 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+/// The code of an error about a file that is not there.
+pub(crate) const FILE_MISSING: &str = "file_missing";
+
 /// The granted folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
@@ -202,7 +205,7 @@ pub(crate) fn failed(what: &str, path: &str, error: io::Error) -> ConnectorError
             ConnectorError::config("filesystem_links", message("the file system of `path` has no such links"))
                 .with_hint("set `path` to a folder on a file system with hard and symbolic links")
         }
-        ErrorKind::NotFound => ConnectorError::data("file_missing", message("it does not exist"))
+        ErrorKind::NotFound => ConnectorError::data(FILE_MISSING, message("it does not exist"))
             .with_hint("another process has removed files below `path`; leave the folders that begin with `_` alone"),
         ErrorKind::AlreadyExists => ConnectorError::internal("file_exists", message("it exists already")),
         _ => {

@@ -77,9 +77,8 @@ pub(crate) fn evolve(
 ) -> Result<Evolved, ConnectorError> {
     let Some(known) = known else { return Ok(Evolved { schema: schema.clone(), kept: None }) };
     let refuse = |code: &str, what: String, policy: &str| {
-        Err(ConnectorError::schema(code, format!("stream `{stream}`: {what}")).with_hint(format!(
-            "{policy} `write_mode: replace`, or write to another `path`"
-        )))
+        Err(ConnectorError::schema(code, format!("stream `{stream}`: {what}"))
+            .with_hint(format!("{policy} `write_mode: replace`, or write to another `path`")))
     };
     let mut kept = Vec::new();
     for (i, column) in columns(schema).into_iter().enumerate() {
@@ -112,8 +111,7 @@ pub(crate) fn evolve(
     if kept.len() == schema.fields().len() {
         return Ok(Evolved { schema: schema.clone(), kept: None });
     }
-    let projected =
-        schema.project(&kept).map_err(|error| ConnectorError::internal("projection", error.to_string()))?;
+    let projected = schema.project(&kept).map_err(|error| ConnectorError::internal("projection", error.to_string()))?;
     Ok(Evolved { schema: Arc::new(projected), kept: Some(kept) })
 }
 

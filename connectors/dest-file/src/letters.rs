@@ -43,7 +43,7 @@ impl Letters {
         let column = batch.schema_ref().field(unfit.column).name().clone();
         let letter = DeadLetter {
             stream,
-            record_json: record_json(batch, unfit.row),
+            record_json: record_json(batch, unfit.row)?,
             error_message: format!("column `{column}` holds {}", unfit.why),
             error_category: ErrorCategory::Data,
             failed_at_ms: now_ms(),
@@ -96,7 +96,9 @@ impl Letters {
         control.disk.ensure_dir(&staging.1)?;
         let path = format!("{}/{name}", staging.1);
         let mut file = control.disk.create(&path)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(|error| crate::disk::failed("write the file", &path, error))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(|error| crate::disk::failed("write the file", &path, error))?;
         let rows = (own.len() + arrived.len()) as u64;
         Ok(Some(StagedFile { kind: FileKind::DeadLetters, directory: staging.0.clone(), name, rows, bytes: bytes.len() as u64 }))
     }

@@ -38,6 +38,15 @@ pub(crate) struct Manifest {
     pub(crate) newest_generation: u64,
     pub(crate) open: Option<OpenGeneration>,
     pub(crate) published: Option<Published>,
+    /// Directories that readers may still have open.
+    pub(crate) retired: Vec<Retired>,
+}
+
+/// A directory that was visible until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Retired {
+    pub(crate) directory: String,
+    pub(crate) at_ms: u64,
 }
 
 /// A load that is not visible yet.

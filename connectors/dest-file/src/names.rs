@@ -82,8 +82,29 @@ mod tests {
         let long = "x".repeat(300);
         let longer = format!("{long}y");
         let parts = [
-            "", ".", "..", "a.b", "a", "b", "a/b", "/", "\\", "a b", "_staging", "_rapidbyte", "%", "%41", "A%2E", "\0", "größe", "-", "名前",
-            "a\nb", "%-", long.as_str(), longer.as_str(),
+            "",
+            ".",
+            "..",
+            "a.b",
+            "a",
+            "b",
+            "a/b",
+            "/",
+            "\\",
+            "a b",
+            "_staging",
+            "_rapidbyte",
+            "%",
+            "%41",
+            "A%2E",
+            "\0",
+            "größe",
+            "-",
+            "名前",
+            "a\nb",
+            "%-",
+            long.as_str(),
+            longer.as_str(),
         ];
         let mut seen: HashMap<String, StreamName> = HashMap::new();
         for name in parts {

@@ -4,7 +4,7 @@
 //! 2. A manifest says that it is what readers see: the decision.
 //! 3. The stream's symbolic link moves to it in one rename. A crash between 2 and 3 is made up for by the next claim.
 
-use crate::control::{Control, fenced};
+use crate::control::{Control, fenced, now_ms};
 use crate::disk::Visible;
 use crate::manifest::{FileKind, Manifest, OpenGeneration, Step};
 use crate::names;
@@ -32,7 +32,7 @@ pub(crate) fn publish(control: &Control, request: &PublishRequest, extension: &s
     };
     point(control, &now)?;
     host_ffi::mark("dest.publish.after");
-    sweep(control, &now, Sweep::Orphans)?;
+    sweep(control, &now, Sweep::Orphans, now_ms())?;
     let rows = now.published.map_or(0, |published| published.rows);
     let place = control.disk.root().join(&control.folder).join(format!("*.{extension}"));
     Ok(PublishSummary { rows, location: place.to_string_lossy().into_owned() })
@@ -41,7 +41,10 @@ pub(crate) fn publish(control: &Control, request: &PublishRequest, extension: &s
 /// Fills the directory that is to become visible: what was visible before if the mode is append, and the generation's files.
 fn build(control: &Control, newest: &Manifest, open: &OpenGeneration, directory: &str) -> Result<(), ConnectorError> {
     if let Some(partition) = open.unfinished() {
-        let message = format!("generation {} of `{}` can't be published: partition `{partition}` is not complete", open.number, control.stream);
+        let message = format!(
+            "generation {} of `{}` can't be published: partition `{partition}` is not complete",
+            open.number, control.stream
+        );
         return Err(ConnectorError::internal("incomplete_generation", message));
     }
     let target = control.generations(directory);
@@ -121,13 +124,14 @@ pub(crate) fn point(control: &Control, manifest: &Manifest) -> Result<(), Connec
 pub(crate) enum Sweep {
     /// Files of dead writers.
     Orphans,
-    /// And the generation that was visible before the current one, which readers may have kept in use until now.
+    /// And generations that were visible before the current one, once readers have had the time to leave them.
     Everything,
 }
 
 /// Removes what the manifest does not name. Writers of an older epoch that still live lose their staged files, and could not
 /// have committed them.
-pub(crate) fn sweep(control: &Control, manifest: &Manifest, what: Sweep) -> Result<(), ConnectorError> {
+pub(crate) fn sweep(control: &Control, manifest: &Manifest, what: Sweep, now_ms: u64) -> Result<(), ConnectorError> {
+    control.sweep_unlinked()?;
     let files = manifest.open.iter().flat_map(|open| &open.files);
     let used: Vec<&str> = files.map(|file| file.directory.as_str()).collect();
     let current = manifest.open.as_ref().map(|open| control.staging(open.number, manifest.epoch).0);
@@ -137,9 +141,11 @@ pub(crate) fn sweep(control: &Control, manifest: &Manifest, what: Sweep) -> Resu
         }
     }
     if what == Sweep::Everything {
-        let visible = manifest.published.as_ref().map(|published| published.directory.as_str());
+        let visible = manifest.published.iter().map(|published| published.directory.as_str());
+        let left = manifest.retired.iter().filter(|retired| retired.in_use(now_ms)).map(|retired| retired.directory.as_str());
+        let kept: Vec<&str> = visible.chain(left).collect();
         for directory in control.disk.list(&control.generations(""))? {
-            if Some(directory.as_str()) != visible {
+            if !kept.contains(&directory.as_str()) {
                 control.disk.remove_tree(&control.generations(&directory))?;
             }
         }

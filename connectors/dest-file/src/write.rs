@@ -12,8 +12,8 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use rapidbyte_sdk::{
-    Barrier, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, WritePerf, WriteRequest, WriteStream, WriteSummary,
-    host_ffi,
+    Barrier, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, WritePerf, WriteRequest, WriteStream,
+    WriteSummary, host_ffi,
 };
 use std::collections::HashMap;
 use std::time::Instant;
@@ -91,9 +91,9 @@ impl<'a> Task<'a> {
     }
 
     fn stream(&mut self, index: u32) -> Result<&mut StreamWriter<'a>, ConnectorError> {
-        self.streams
-            .get_mut(index as usize)
-            .ok_or_else(|| ConnectorError::internal("unknown_stream", format!("an event names stream {index}, which the task has not")))
+        self.streams.get_mut(index as usize).ok_or_else(|| {
+            ConnectorError::internal("unknown_stream", format!("an event names stream {index}, which the task has not"))
+        })
     }
 
     fn commit(&mut self, barrier: &Barrier, input: &mut Input) -> Result<(), ConnectorError> {
@@ -156,9 +156,7 @@ impl<'a> StreamWriter<'a> {
     /// Returns the rows left out.
     fn batch(&mut self, schema_id: u32, batch: RecordBatch, bytes: u64, perf: &mut WritePerf) -> Result<u64, ConnectorError> {
         let started = Instant::now();
-        let evolved = self.schemas.get(&schema_id).ok_or_else(|| {
-            ConnectorError::internal("unknown_schema", format!("a batch came before its schema {schema_id}"))
-        })?;
+        let evolved = self.schemas.get(&schema_id).ok_or_else(|| unknown_schema(schema_id))?;
         let batch = evolved.apply(batch)?;
         let (batch, skipped) = self.fit(batch)?;
         if self.open.as_ref().is_some_and(|file| file.schema_id != schema_id) {
@@ -171,13 +169,10 @@ impl<'a> StreamWriter<'a> {
         let flushed = perf.flush_ns;
         for start in (0..batch.num_rows()).step_by(SLICE_ROWS) {
             let slice = batch.slice(start, SLICE_ROWS.min(batch.num_rows() - start));
-            let file = match &mut self.open {
-                Some(file) => file,
-                none => none.insert(OpenFile::create(self.settings, &self.control, self.stream, &self.staging, self.seq + 1, {
-                    let data = self.staged.iter().filter(|file| file.kind == FileKind::Data);
-                    data.count() as u32 + 1
-                }, schema_id, &self.schemas[&schema_id].schema)?),
-            };
+            if self.open.is_none() {
+                self.open = Some(self.create_file(schema_id)?);
+            }
+            let Some(file) = &mut self.open else { continue };
             file.encoder.write(&slice)?;
             file.rows += slice.num_rows() as u64;
             self.rows += slice.num_rows() as u64;
@@ -220,6 +215,17 @@ impl<'a> StreamWriter<'a> {
         Ok((kept, unfit.len() as u64))
     }
 
+    fn create_file(&self, schema_id: u32) -> Result<OpenFile, ConnectorError> {
+        let evolved = self.schemas.get(&schema_id).ok_or_else(|| unknown_schema(schema_id))?;
+        let n = self.staged.iter().filter(|file| file.kind == FileKind::Data).count() as u32 + 1;
+        let format = &self.settings.format;
+        let name = names::data_file(self.stream.generation, &self.stream.partition, self.seq + 1, n, format.extension());
+        self.control.disk.ensure_dir(&self.staging.1)?;
+        let path = format!("{}/{name}", self.staging.1);
+        let sink = Sink::new(self.control.disk.create(&path)?, path);
+        Ok(OpenFile { schema_id, encoder: Encoder::new(format, &evolved.schema, sink)?, name, rows: 0 })
+    }
+
     fn close_file(&mut self, perf: &mut WritePerf) -> Result<(), ConnectorError> {
         let Some(OpenFile { encoder, name, rows, .. }) = self.open.take() else { return Ok(()) };
         let mut sink = encoder.finish()?;
@@ -236,16 +242,7 @@ impl<'a> StreamWriter<'a> {
         host_ffi::mark("dest.receipt.before");
         if let (true, 0, Some(schema_id)) = (barrier.last, self.rows, self.newest_schema) {
             // So that an empty stream is a file with its columns and not nothing.
-            self.open = Some(OpenFile::create(
-                self.settings,
-                &self.control,
-                self.stream,
-                &self.staging,
-                self.seq + 1,
-                1,
-                schema_id,
-                &self.schemas[&schema_id].schema,
-            )?);
+            self.open = Some(self.create_file(schema_id)?);
         }
         self.close_file(perf)?;
         let started = Instant::now();
@@ -282,23 +279,8 @@ impl<'a> StreamWriter<'a> {
     }
 }
 
-impl OpenFile {
-    fn create(
-        settings: &Settings,
-        control: &Control,
-        stream: &WriteStream,
-        staging: &(String, String),
-        seq: u64,
-        n: u32,
-        schema_id: u32,
-        schema: &SchemaRef,
-    ) -> Result<Self, ConnectorError> {
-        let name = names::data_file(stream.generation, &stream.partition, seq, n, settings.format.extension());
-        control.disk.ensure_dir(&staging.1)?;
-        let path = format!("{}/{name}", staging.1);
-        let sink = Sink::new(control.disk.create(&path)?, path);
-        Ok(Self { schema_id, encoder: Encoder::new(&settings.format, schema, sink)?, name, rows: 0 })
-    }
+fn unknown_schema(schema_id: u32) -> ConnectorError {
+    ConnectorError::internal("unknown_schema", format!("a batch came before its schema {schema_id}"))
 }
 
 fn unsupported(event: &str) -> ConnectorError {

@@ -7,7 +7,7 @@ use postgres_wire::{Row, quote_literal};
 use rapidbyte_sdk::ConnectorError;
 use std::collections::HashMap;
 
-fn field<'a>(row: &'a Row, index: usize) -> Result<&'a str, ConnectorError> {
+fn field(row: &Row, index: usize) -> Result<&str, ConnectorError> {
     Ok(row.text(index)?)
 }
 
@@ -96,7 +96,8 @@ pub(crate) fn relation(session: &mut Session, table: &Table) -> Result<Option<Re
     let kind = field(row, 1)?.chars().next().unwrap_or('?');
     let oid = field(row, 0)?.to_owned();
     // `format_type` leaves out the schema of every type on the search path, so that a name would mean different things.
-    let path = session.query("SELECT pg_catalog.current_setting('search_path'), pg_catalog.set_config('search_path', 'pg_catalog', false)")?;
+    let path = session
+        .query("SELECT pg_catalog.current_setting('search_path'), pg_catalog.set_config('search_path', 'pg_catalog', false)")?;
     let columns = session.query_params(
         "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
              a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',

@@ -41,20 +41,20 @@ pub(crate) fn check(
     for stream in streams {
         let name = format!("table of `{}`", stream.name);
         match target_of(stream, default_schema) {
-            Ok(target) => match table(&mut session, stream, &target)? {
-                (found, exists) => {
-                    if !exists {
-                        schemas.insert(target.schema.clone());
-                    }
-                    tables.push(CheckItem { name, ..found });
+            Ok(target) => {
+                let (found, exists) = table(&mut session, stream, &target)?;
+                if !exists {
+                    schemas.insert(target.schema);
                 }
-            },
+                tables.push(CheckItem { name, ..found });
+            }
             Err(error) => tables.push(failed(name, error)),
         }
     }
     for name in schemas {
         items.push(schema_rights(&mut session, config, &name)?);
     }
+    items.extend(ledger_rights(&mut session, config)?);
     items.extend(tables);
     session.close();
     Ok(items)
@@ -72,7 +72,8 @@ fn version(session: &Session) -> CheckItem {
 }
 
 fn writable(session: &mut Session) -> Result<CheckItem, ConnectorError> {
-    let rows = session.query("SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')")?;
+    let rows =
+        session.query("SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')")?;
     let standby = rows.first().and_then(|row| row.get(0)) == Some("t");
     Ok(if standby {
         let hint = "set `host` to the primary server".to_owned();
@@ -103,10 +104,30 @@ fn schema_rights(session: &mut Session, config: &ConnectConfig, schema: &str) ->
         (false, _, true) => ok(name, "will be made by the first run"),
         (false, _, false) => {
             let (quoted, database) = (quote_ident(schema)?, quote_ident(&config.database)?);
-            let hint = format!("as a superuser run: CREATE SCHEMA {quoted} AUTHORIZATION {user}; or: GRANT CREATE ON DATABASE {database} TO {user}");
+            let hint = format!(
+                "as a superuser run: CREATE SCHEMA {quoted} AUTHORIZATION {user}; or: GRANT CREATE ON DATABASE {database} TO {user}"
+            );
             item(name, CheckStatus::Failed, "is not there, and there is no right to make it", Some(hint))
         }
     })
+}
+
+/// Whether the ledger that another role has made can be used.
+fn ledger_rights(session: &mut Session, config: &ConnectConfig) -> Result<Option<CheckItem>, ConnectorError> {
+    let rows = session.query(
+        "SELECT count(*) FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace,
+             (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) AS r(kind)
+         WHERE n.nspname = '_rapidbyte' AND c.relname IN ('version', 'streams', 'generations', 'receipts')
+             AND NOT pg_catalog.has_table_privilege(c.oid, r.kind)",
+    )?;
+    if rows.first().and_then(|row| row.get(0)) == Some("0") {
+        return Ok(None);
+    }
+    let hint = format!(
+        "as its owner run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA _rapidbyte TO {}",
+        quote_ident(&config.user)?
+    );
+    Ok(Some(item("receipts", CheckStatus::Failed, "no right to write receipts in `_rapidbyte`", Some(hint))))
 }
 
 /// The item for a target, and whether the target is there.
@@ -120,12 +141,12 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
     let quoted = target.quoted()?;
     let mut wanted = vec!["INSERT"];
     if stream.write_mode == WriteMode::Replace {
-        // `DELETE` alone is not enough to take the lock that keeps other writers out.
         wanted.push("DELETE");
     }
     let mut missing = Vec::new();
     for right in wanted {
-        let rows = session.query_params("SELECT pg_catalog.has_table_privilege($1::text, $2)", &[(&quoted).into(), right.into()])?;
+        let rows =
+            session.query_params("SELECT pg_catalog.has_table_privilege($1::text, $2)", &[(&quoted).into(), right.into()])?;
         if rows.first().and_then(|row| row.get(0)) != Some("t") {
             missing.push(right);
         }
@@ -143,4 +164,3 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
         true,
     ))
 }
-

@@ -39,7 +39,13 @@ pub(crate) fn fenced(stream: &str) -> ConnectorError {
 }
 
 /// A value or column that can't be written. `first_row` is the place of the batch's first row in the partition, from 1.
-pub(crate) fn of_encoding(fault: &EncodeFault, stream: &str, partition: &str, first_row: u64, columns: &[String]) -> ConnectorError {
+pub(crate) fn of_encoding(
+    fault: &EncodeFault,
+    stream: &str,
+    partition: &str,
+    first_row: u64,
+    columns: &[String],
+) -> ConnectorError {
     let name = |column: usize| columns.get(column).map_or("?", String::as_str);
     match fault {
         EncodeFault::Cell { row, column, fault } => {
@@ -48,7 +54,10 @@ pub(crate) fn of_encoding(fault: &EncodeFault, stream: &str, partition: &str, fi
             let row = first_row + *row as u64;
             ConnectorError::data(
                 fault.code(),
-                format!("stream `{stream}`: the value of column `{column}` in row {row} of partition `{partition}` {}", fault.words()),
+                format!(
+                    "stream `{stream}`: the value of column `{column}` in row {row} of partition `{partition}` {}",
+                    fault.words()
+                ),
             )
             .with_hint(fault.hint())
             .with_scope(ErrorScope::Record)

@@ -51,12 +51,19 @@ pub(crate) fn plan(session: &mut Session, schema: &Schema, stream: &str) -> Resu
         check_column(field.name())?;
         quote_ident(field.name())?;
         if !seen.insert(field.name()) {
-            return Err(ConnectorError::schema("duplicate_column", format!("stream `{stream}` has two columns `{}`", field.name())));
+            return Err(ConnectorError::schema(
+                "duplicate_column",
+                format!("stream `{stream}` has two columns `{}`", field.name()),
+            ));
         }
         let of_field = Marks::of(field).map_err(|encoding| {
             ConnectorError::schema(
                 "unknown_encoding",
-                format!("column `{}` of `{stream}` is in an encoding this connector does not know: `{}`", field.name(), encoding.escape_default()),
+                format!(
+                    "column `{}` of `{stream}` is in an encoding this connector does not know: `{}`",
+                    field.name(),
+                    encoding.escape_default()
+                ),
             )
             .with_hint("update this connector")
         })?;
@@ -128,7 +135,11 @@ fn choose(
 fn unsupported(field: &Field, stream: &str) -> ConnectorError {
     ConnectorError::schema(
         "unsupported_type",
-        format!("column `{}` of `{stream}` has the Arrow type {}, which no PostgreSQL type here holds exactly", field.name(), field.data_type()),
+        format!(
+            "column `{}` of `{stream}` has the Arrow type {}, which no PostgreSQL type here holds exactly",
+            field.name(),
+            field.data_type()
+        ),
     )
     .with_hint("leave the column out with `columns:`, or make it text at the source")
 }

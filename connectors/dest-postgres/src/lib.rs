@@ -47,7 +47,10 @@ fn check_mode(context: &StreamContext) -> Result<(), ConnectorError> {
     if context.sync_mode != SyncMode::FullRefresh || context.write_mode == WriteMode::Upsert {
         return Err(ConnectorError::config(
             "unsupported_mode",
-            format!("stream `{}`: sync mode `{}` with write mode `{}` is not available yet", context.name, context.sync_mode, context.write_mode),
+            format!(
+                "stream `{}`: sync mode `{}` with write mode `{}` is not available yet",
+                context.name, context.sync_mode, context.write_mode
+            ),
         )
         .with_hint("use `sync_mode: full_refresh` with `write_mode: append` or `replace`"));
     }

@@ -89,27 +89,28 @@ impl<'a> Share<'a> {
     fn ensure_staging(&mut self, session: &mut Session, layout: &Layout, hold: Hold) -> Result<(), ConnectorError> {
         let stream = ledger::check_epoch(session, &self.owner, hold)?;
         let generation = self.request.generation;
-        let mut load = ledger::open_load(session, &self.owner, stream, generation)?;
-        let fits = |columns: &Option<Columns>| columns.as_ref().is_some_and(|columns| changes(columns, layout).is_ok_and(|made| made.is_empty()));
-        if !fits(&load.columns) {
+        let staging = ledger::open_load(session, &self.owner, stream, generation)?.staging;
+        let mut known = ledger::columns(session, stream, generation)?;
+        let fits = known.as_ref().is_some_and(|columns| changes(columns, layout).is_ok_and(|made| made.is_empty()));
+        if !fits {
             // Writers of other partitions see the same schema at the same time: the first one makes the table.
             session.query_params("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[(STAGING_LOCK ^ stream).into()])?;
-            load = ledger::open_load(session, &self.owner, stream, generation)?;
+            known = ledger::columns(session, stream, generation)?;
         }
-        match load.columns {
+        match known {
             Some(mut columns) => {
                 let made = changes(&columns, layout).map_err(|error| fault::of_stream(error, self.name()))?;
                 if !made.is_empty() {
-                    alter_staging(session, &load.staging, &mut columns, made)?;
+                    alter_staging(session, &staging, &mut columns, made)?;
                     ledger::set_columns(session, stream, generation, &columns)?;
                 }
             }
             None => {
-                session.run(&create_statement(&load.staging, &layout.columns)?)?;
+                session.run(&create_statement(&staging, &layout.columns)?)?;
                 ledger::set_columns(session, stream, generation, &layout.columns)?;
             }
         }
-        self.staging = Some(load.staging);
+        self.staging = Some(staging);
         Ok(())
     }
 
@@ -166,7 +167,10 @@ fn changes(columns: &Columns, layout: &Layout) -> Result<Vec<Change>, ConnectorE
             Some(known) if known.staged != wanted.staged => {
                 return Err(ConnectorError::schema(
                     "type_change",
-                    format!("column `{}` was `{}` and has become `{}` while it was being loaded", known.name, known.staged, wanted.staged),
+                    format!(
+                        "column `{}` was `{}` and has become `{}` while it was being loaded",
+                        known.name, known.staged, wanted.staged
+                    ),
                 )
                 .with_hint("run again: the next load takes the new type"));
             }
@@ -261,20 +265,15 @@ impl Loader<'_> {
     }
 
     /// Copies a batch and those that follow it under the same schema. Gives the first event of another kind.
-    fn copy(
-        &mut self,
-        stream: u32,
-        schema_id: u32,
-        first: (RecordBatch, u64),
-        input: &mut Input,
-    ) -> Result<Event, ConnectorError> {
+    fn copy(&mut self, stream: u32, schema_id: u32, first: (RecordBatch, u64), input: &mut Input) -> Result<Event, ConnectorError> {
         let Self { session, shares, buffer, summary, staged } = self;
         let share = shares.get_mut(stream as usize).ok_or_else(|| no_stream(stream))?;
         if !session.in_transaction() {
-            session.begin()?;
+            session.begin_window()?;
         }
         let Share { owner, staging, layouts, request, rows, window_rows, window_bytes, .. } = share;
-        let unannounced = || ConnectorError::internal("unknown_schema", format!("a batch of `{}` came before its schema", owner.stream));
+        let unannounced =
+            || ConnectorError::internal("unknown_schema", format!("a batch of `{}` came before its schema", owner.stream));
         let layout = layouts.get(&schema_id).ok_or_else(unannounced)?;
         let staging = staging.as_ref().ok_or_else(unannounced)?;
         let names = layout.names();
@@ -327,7 +326,7 @@ impl Loader<'_> {
     fn commit(&mut self, barrier: &Barrier, input: &mut Input) -> Result<(), ConnectorError> {
         let started = Instant::now();
         if !self.session.in_transaction() {
-            self.session.begin()?;
+            self.session.begin_window()?;
         }
         // Streams are locked in the order in which a claim locks them.
         let mut order: Vec<usize> = (0..self.shares.len()).collect();

@@ -66,8 +66,11 @@ pub(crate) fn target_of(context: &StreamContext, schema: &str) -> Result<Table, 
 /// Refuses a column that this protocol or the server would take for something else.
 pub(crate) fn check_column(name: &str) -> Result<(), ConnectorError> {
     if name.starts_with(RESERVED_PREFIX) {
-        return Err(ConnectorError::schema("reserved_column", format!("column `{name}` begins with `{RESERVED_PREFIX}`, which is reserved"))
-            .with_hint("rename the column, or leave it out with `columns:`"));
+        return Err(ConnectorError::schema(
+            "reserved_column",
+            format!("column `{name}` begins with `{RESERVED_PREFIX}`, which is reserved"),
+        )
+        .with_hint("rename the column, or leave it out with `columns:`"));
     }
     Ok(())
 }

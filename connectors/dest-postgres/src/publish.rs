@@ -19,7 +19,7 @@ pub(crate) fn publish(session: &mut Session, request: &PublishRequest, schema: &
     let target = target_of(&request.context, schema)?;
     host_ffi::mark("dest.publish.before");
     let summary = session
-        .transaction(|session| publish_within(session, request, &owner, &target))
+        .transaction_marked("dest.publish.sent", |session| publish_within(session, request, &owner, &target))
         .map_err(|error| fault::of_stream(error, &owner.stream))?;
     host_ffi::mark("dest.publish.after");
     Ok(summary)
@@ -51,13 +51,15 @@ fn publish_within(
         "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))",
         &[format!("rapidbyte:{}", target.quoted()?).into()],
     )?;
-    if let Some(columns) = &load.columns {
-        match catalog::relation(session, target)? {
-            None => move_into_place(session, &load, columns, target)?,
-            Some(relation) => copy_into(session, &load, columns, target, &relation)?,
+    match ledger::columns(session, stream, request.generation)? {
+        Some(columns) => match catalog::relation(session, target)? {
+            None => move_into_place(session, &load, &columns, target)?,
+            Some(relation) => copy_into(session, &load, &columns, target, &relation)?,
+        },
+        None if rows == 0 && load.write_mode == WriteMode::Append => {}
+        None => {
+            return Err(ConnectorError::internal("missing_schema", "the load has ended and its source has announced no schema"));
         }
-    } else if rows > 0 {
-        return Err(ConnectorError::internal("missing_staging", "receipts name rows, and there is no staging table"));
     }
     let location = target.to_string();
     ledger::set_published(session, stream, request.generation, rows, &location)?;
@@ -79,12 +81,31 @@ fn move_into_place(session: &mut Session, load: &Load, columns: &Columns, target
     }
     session.run(&format!("ALTER TABLE {staging} SET SCHEMA {schema}"))?;
     session.run(&format!("ALTER TABLE {schema}.{} RENAME TO {name}", quote_ident(&load.staging.name)?))?;
+    grant_defaults(session, target)?;
     // Rows of one full refresh have unique keys. Appended refreshes would not, so the key belongs to `replace` alone.
     let mut key: Vec<&LoadColumn> = columns.iter().filter(|column| column.key.is_some()).collect();
     if load.write_mode == WriteMode::Replace && !key.is_empty() {
         key.sort_by_key(|column| column.key);
         let names: Vec<String> = key.iter().map(|column| quote_ident(&column.name)).collect::<Result<_, _>>()?;
         session.run(&format!("ALTER TABLE {schema}.{name} ADD PRIMARY KEY ({})", names.join(", ")))?;
+    }
+    Ok(())
+}
+
+/// Gives the table what `ALTER DEFAULT PRIVILEGES IN SCHEMA` promises for tables made in its schema: moved ones are left out
+/// by the server.
+fn grant_defaults(session: &mut Session, target: &Table) -> Result<(), ConnectorError> {
+    let rows = session.query_params(
+        "SELECT x.privilege_type, CASE WHEN x.grantee = 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(x.grantee) END, x.is_grantable
+         FROM pg_catalog.pg_default_acl AS d CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) AS x
+         WHERE d.defaclrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user) AND d.defaclobjtype = 'r'
+             AND d.defaclnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)",
+        &[(&target.schema).into()],
+    )?;
+    for row in &rows {
+        let grantee = row.get(1).map_or(Ok("PUBLIC".to_owned()), quote_ident)?;
+        let option = if row.flag(2)? { " WITH GRANT OPTION" } else { "" };
+        session.run(&format!("GRANT {} ON TABLE {} TO {grantee}{option}", row.text(0)?, target.quoted()?))?;
     }
     Ok(())
 }
@@ -135,7 +156,13 @@ pub(crate) fn check_kind(target: &Table, relation: &Relation) -> Result<(), Conn
 
 /// Brings the target's columns and the load's together, by the default policies: new columns are added, removed ones stay,
 /// another type is an error unless nothing can be lost, NOT NULL gives way to NULLs that have come.
-fn evolve(session: &mut Session, load: &Load, columns: &Columns, target: &Table, relation: &Relation) -> Result<(), ConnectorError> {
+fn evolve(
+    session: &mut Session,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    relation: &Relation,
+) -> Result<(), ConnectorError> {
     let quoted = target.quoted()?;
     let staged = catalog::relation(session, &load.staging)?;
     for column in columns {
@@ -146,8 +173,13 @@ fn evolve(session: &mut Session, load: &Load, columns: &Columns, target: &Table,
         };
         if known.generated {
             if !column.generated {
-                return Err(ConnectorError::schema("generated_column", format!("column `{}` of `{target}` is computed by the server", column.name))
-                    .with_hint(format!("leave it out with `columns:`, or make it a plain one: ALTER TABLE {quoted} ALTER COLUMN {name} DROP EXPRESSION")));
+                return Err(ConnectorError::schema(
+                    "generated_column",
+                    format!("column `{}` of `{target}` is computed by the server", column.name),
+                )
+                .with_hint(format!(
+                    "leave it out with `columns:`, or make it a plain one: ALTER TABLE {quoted} ALTER COLUMN {name} DROP EXPRESSION"
+                )));
             }
             continue;
         }
@@ -176,8 +208,11 @@ fn evolve(session: &mut Session, load: &Load, columns: &Columns, target: &Table,
     });
     if let Some(known) = required {
         let name = quote_ident(&known.name)?;
-        return Err(ConnectorError::schema("missing_column", format!("column `{}` of `{target}` needs a value, and the source has none", known.name))
-            .with_hint(format!("let it be empty: ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL")));
+        return Err(ConnectorError::schema(
+            "missing_column",
+            format!("column `{}` of `{target}` needs a value, and the source has none", known.name),
+        )
+        .with_hint(format!("let it be empty: ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL")));
     }
     Ok(())
 }

@@ -1,17 +1,23 @@
-//! A connection with the settings that receipts rest on, and its transactions.
+//! A connection, and transactions with the settings that receipts rest on.
 
 use crate::fault;
 use postgres_wire::{ConnectConfig, Connection, CopyIn, Error, Param, Row, TransactionStatus};
-use rapidbyte_sdk::{CommitState, ConnectorError, ErrorCategory};
+use rapidbyte_sdk::{CommitState, ConnectorError, ErrorCategory, host_ffi};
 use std::time::{Duration, Instant};
 
-/// How long a statement waits for a lock that another session holds, before it gives up with an error that can be
-/// retried. Long enough for a commit under way, short enough for a person.
-const LOCK_TIMEOUT: &str = "10s";
-
-/// A receipt must never be lost after it was acknowledged, whatever role or database say.
-const SETTINGS: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'on', false)
-WHERE pg_catalog.current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')";
+/// What every transaction begins with.
+///
+/// A receipt must never be lost after it was acknowledged, whatever role or database say; a stronger setting stays. A lock of
+/// another session is waited for long enough for a commit under way and short enough for a person. The server's clocks for idle
+/// and long transactions would end a load that waits for its source. All of it holds for the transaction alone, since a pooler
+/// may give the session to others between two.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SET LOCAL lock_timeout = '10s';
+SET LOCAL idle_in_transaction_session_timeout = 0;
+SELECT pg_catalog.set_config('synchronous_commit', 'on', true)
+WHERE pg_catalog.current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
+SELECT pg_catalog.set_config('transaction_timeout', '0', true)
+WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL";
 
 /// One session of the server.
 pub(crate) struct Session {
@@ -24,11 +30,7 @@ impl Session {
     pub(crate) fn open(config: &ConnectConfig) -> Result<Self, ConnectorError> {
         let started = Instant::now();
         let connection = Connection::connect(config)?;
-        let mut session = Self { connection, connect_time: Duration::ZERO };
-        session.query(SETTINGS)?;
-        session.run(&format!("SET lock_timeout = '{LOCK_TIMEOUT}'"))?;
-        session.connect_time = started.elapsed();
-        Ok(session)
+        Ok(Self { connection, connect_time: started.elapsed() })
     }
 
     /// How long it took to get here.
@@ -73,7 +75,13 @@ impl Session {
 
     /// Opens a transaction.
     pub(crate) fn begin(&mut self) -> Result<(), ConnectorError> {
-        self.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        self.run(BEGIN)
+    }
+
+    /// Opens the transaction of a window. A COPY lasts as long as its source, which is no fault of the statement: the time
+    /// limit for statements is not for it, the one for the server's silence is.
+    pub(crate) fn begin_window(&mut self) -> Result<(), ConnectorError> {
+        self.run(&format!("{BEGIN}; SET LOCAL statement_timeout = 0"))
     }
 
     /// Ends the transaction without a trace. A connection that can't do even that loses it at the server anyway.
@@ -114,14 +122,20 @@ impl Session {
     }
 
     /// Runs `act` in a transaction of its own.
-    pub(crate) fn transaction<T>(
+    pub(crate) fn transaction<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T, ConnectorError>) -> Result<T, ConnectorError> {
+        self.transaction_marked("dest.ledger.sent", act)
+    }
+
+    /// The same; `point` is marked between COMMIT and its answer.
+    pub(crate) fn transaction_marked<T>(
         &mut self,
+        point: &str,
         act: impl FnOnce(&mut Self) -> Result<T, ConnectorError>,
     ) -> Result<T, ConnectorError> {
         self.begin()?;
         match act(self) {
             Ok(value) => {
-                self.commit(|| {})?;
+                self.commit(|| host_ffi::mark(point))?;
                 Ok(value)
             }
             Err(error) => {

@@ -28,10 +28,8 @@ pub(crate) fn teardown(session: &mut Session, run: &RunContext, streams: &[Strea
 }
 
 fn remove(session: &mut Session, stream: &str) -> Result<(), ConnectorError> {
-    let open = session.query_params(
-        "SELECT staging FROM _rapidbyte.generations WHERE stream_id = $1 AND state = 'open'",
-        &[stream.into()],
-    )?;
+    let open = session
+        .query_params("SELECT staging FROM _rapidbyte.generations WHERE stream_id = $1 AND state = 'open'", &[stream.into()])?;
     for row in &open {
         ledger::drop_staging(session, &Table::staging(row.text(0)?))?;
     }

@@ -141,7 +141,8 @@ impl<'a> Marks<'a> {
 /// Whether text from outside may be put where SQL expects a type. The server's own parser has the last word; this keeps
 /// everything that could end or comment out the statement away from it.
 pub(crate) fn looks_like_type(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '.' | ',' | '(' | ')' | '[' | ']' | '$') || !c.is_ascii();
+    let plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '.' | ',' | '(' | ')' | '[' | ']' | '$') || !c.is_ascii();
     let mut quoted = false;
     for c in text.chars() {
         match c {
@@ -261,7 +262,14 @@ mod tests {
 
     #[test]
     fn types_from_outside_can_not_leave_their_place() {
-        for fine in ["integer", "numeric(15,2)", "character varying(20)[]", "public.\"Odd; name\"", "timestamp(3) with time zone", "\"char\""] {
+        for fine in [
+            "integer",
+            "numeric(15,2)",
+            "character varying(20)[]",
+            "public.\"Odd; name\"",
+            "timestamp(3) with time zone",
+            "\"char\"",
+        ] {
             assert!(looks_like_type(fine), "`{fine}` was refused");
         }
         for wrong in ["int; drop table x", "int -- x", "int /* x", "int'", "\"open", "", "int\0", "int\n"] {

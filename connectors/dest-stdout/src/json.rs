@@ -50,8 +50,12 @@ impl Format for JsonLines {
     ) -> Result<Printed, ConnectorError> {
         let schema = batch.schema();
         let keys = keys(&schema);
-        let columns: Vec<ColumnText<'_>> =
-            schema.fields().iter().zip(batch.columns()).map(|(field, array)| ColumnText::new(field, array)).collect::<Result<_, _>>()?;
+        let columns: Vec<ColumnText<'_>> = schema
+            .fields()
+            .iter()
+            .zip(batch.columns())
+            .map(|(field, array)| ColumnText::new(field, array))
+            .collect::<Result<_, _>>()?;
         let name = self.streams.get(stream as usize);
         for row in 0..batch.num_rows() {
             if let Some(name) = name {

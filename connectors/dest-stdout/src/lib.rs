@@ -7,11 +7,11 @@ mod printer;
 mod table;
 
 use crate::json::JsonLines;
-use crate::printer::{Format, Printer, Printed};
+use crate::printer::{Format, Printed, Printer};
 use crate::table::Tables;
 use rapidbyte_sdk::{
-    Barrier, CheckItem, CheckStatus, ConnectorError, Destination, Event, InitContext, Input, PublishRequest, PublishSummary, Receipt,
-    StreamContext, WriteMode, WritePerf, WriteRequest, WriteStream, WriteSummary, host_ffi,
+    Barrier, CheckItem, CheckStatus, ConnectorError, Destination, Event, InitContext, Input, PublishRequest, PublishSummary,
+    Receipt, StreamContext, WriteMode, WritePerf, WriteRequest, WriteStream, WriteSummary, host_ffi,
 };
 use serde::Deserialize;
 use std::io::Write;
@@ -156,7 +156,11 @@ impl Stdout {
                 Event::DeadLetters(letters) => {
                     summary.records_skipped += letters.len() as u64;
                     let count = letters.len().to_string();
-                    host_ffi::log(host_ffi::LogLevel::Warn, "rows that could not be processed are not printed", &[("rows", &count)]);
+                    host_ffi::log(
+                        host_ffi::LogLevel::Warn,
+                        "rows that could not be processed are not printed",
+                        &[("rows", &count)],
+                    );
                     Printed::Yes
                 }
                 Event::Barrier(_) | Event::Heartbeat => Printed::Yes,
@@ -187,9 +191,9 @@ fn add_commit(perf: &mut WritePerf, since: Instant) {
 }
 
 fn of(progress: &mut [Progress], stream: u32) -> Result<&mut Progress, ConnectorError> {
-    progress
-        .get_mut(stream as usize)
-        .ok_or_else(|| ConnectorError::internal("unknown_stream", format!("an event names stream {stream}, which the task has not")))
+    progress.get_mut(stream as usize).ok_or_else(|| {
+        ConnectorError::internal("unknown_stream", format!("an event names stream {stream}, which the task has not"))
+    })
 }
 
 /// How far one stream of the task has come.

@@ -73,7 +73,10 @@ fn push_clean(text: &str, width: usize, out: &mut String) {
             '\r' => Some("\\r".to_owned()),
             '\t' => Some("\\t".to_owned()),
             // Also the marks that turn the direction of text, which can make a value look like another.
-            letter if letter.is_control() || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            letter
+                if letter.is_control()
+                    || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
                 Some(format!("\\u{{{:x}}}", u32::from(letter)))
             }
             _ => None,

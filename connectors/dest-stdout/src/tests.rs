@@ -79,7 +79,7 @@ fn wide_values_are_cut_with_an_ellipsis() {
 
 #[test]
 fn json_is_exact_and_one_line_per_row() {
-    let rows = batch(&[i64::MAX, 2], &[Some("a\n\"b\""), None], &[Some(9_999_999_999_99), None]);
+    let rows = batch(&[i64::MAX, 2], &[Some("a\n\"b\""), None], &[Some(999_999_999_999), None]);
     let (_, out, summary) = printed(json!({ "format": "json" }), &["s"], |host| host.feed(0, 0, &[rows]).unwrap());
     assert_eq!(
         out,

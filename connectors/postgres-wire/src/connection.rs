@@ -70,7 +70,8 @@ impl Row {
 
     /// The value, parsed; `None` = NULL.
     pub fn parse<T: FromStr>(&self, index: usize) -> Result<Option<T>, Error> {
-        let parse = |text: &str| text.parse().map_err(|_| Error::protocol(format!("column {index} of a catalog query is malformed")));
+        let parse =
+            |text: &str| text.parse().map_err(|_| Error::protocol(format!("column {index} of a catalog query is malformed")));
         self.get(index).map(parse).transpose()
     }
 
@@ -168,7 +169,9 @@ impl Connection {
             server_version,
         };
         if made.parameter("client_encoding").is_some_and(|encoding| encoding != "UTF8" && encoding != "UNICODE") {
-            return Err(ConnectorError::config("client_encoding", "the server does not let us set `client_encoding` to UTF8").into());
+            return Err(
+                ConnectorError::config("client_encoding", "the server does not let us set `client_encoding` to UTF8").into()
+            );
         }
         made.set_idle_timeout(Duration::from_secs(config.idle_timeout_seconds));
         match config.statement_timeout_seconds {

@@ -160,7 +160,9 @@ fn classify(server: &ServerError) -> (ErrorCategory, Option<&'static str>, Optio
         "42804" | "42846" | "42P07" | "428C9" | "42704" | "42P16" | "42701" => (C::Schema, None, None),
         "53300" => (C::TransientDb, Some("too_many_connections"), Some("lower `parallelism` or raise `max_connections`")),
         "53100" => (C::TransientDb, Some("disk_full"), Some("free space on the server's disk")),
-        "57014" => (C::TransientDb, Some("statement_timeout"), Some("raise `statement_timeout_seconds` or lower the server's load")),
+        "57014" => {
+            (C::TransientDb, Some("statement_timeout"), Some("raise `statement_timeout_seconds` or lower the server's load"))
+        }
         "57P03" => (C::TransientDb, Some("starting_up"), Some("the server is starting or stopping: try again in a moment")),
         "57P01" | "57P02" => (C::TransientDb, Some("server_shutdown"), None),
         "55P03" => (C::TransientDb, Some("lock_timeout"), Some("another session holds the lock: find it in pg_locks")),

@@ -99,8 +99,7 @@ fn start_tls(stream: &mut HostTcpStream, config: &ConnectConfig, timeout: Durati
 
 pub(crate) fn connect(config: &ConnectConfig) -> Result<Session, Error> {
     let timeout = Duration::from_secs(config.connect_timeout_seconds);
-    let mut stream =
-        HostTcpStream::connect(&config.host, config.port, timeout).map_err(|error| explain_connect(config, error))?;
+    let mut stream = HostTcpStream::connect(&config.host, config.port, timeout).map_err(|error| explain_connect(config, error))?;
     stream.set_timeout(timeout);
     let tls = start_tls(&mut stream, config, timeout)?;
     let mut transport = Transport::new(stream, timeout);

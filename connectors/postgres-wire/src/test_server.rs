@@ -111,6 +111,32 @@ impl PostgresServer {
         output
     }
 
+    /// Lets the server stop when this process ends, for servers kept in a static, which is never dropped.
+    pub fn stop_with_process(&self) {
+        let own = process::id();
+        let (data, directory) = (self.data(), text(&self.directory));
+        let watch = format!(
+            "while kill -0 {own} 2>/dev/null; do sleep 0.5; done; \"$0\" -D '{data}' -m immediate -w stop; rm -rf '{directory}'"
+        );
+        let program = programs().join("pg_ctl");
+        let mut command =
+            if self.as_root {
+                // The watch itself stays root, to see any process and to remove the directory.
+                let mut command = Command::new("sh");
+                command.arg("-c").arg(watch.replace(
+                    "\"$0\"",
+                    &format!("setpriv --reuid=postgres --regid=postgres --clear-groups -- '{}'", text(&program)),
+                ));
+                command
+            } else {
+                let mut command = Command::new("sh");
+                command.arg("-c").arg(watch).arg(&program);
+                command
+            };
+        let quiet = std::process::Stdio::null;
+        let _ = command.stdin(quiet()).stdout(quiet()).stderr(quiet()).current_dir("/").spawn();
+    }
+
     /// Restarts nothing: stops the server at once, as a crash of the machine would.
     pub fn stop_immediately(&self) {
         let _ = self.command("pg_ctl").args(["-D", &self.data(), "-m", "immediate", "-w", "stop"]).output();

@@ -178,8 +178,7 @@ impl Transport {
     fn straddling_message(&mut self, copy_cap: usize) -> Result<(u8, &[u8]), Fault> {
         self.straddle.clear();
         self.gather(HEADER)?;
-        let (tag, total) =
-            header(&self.straddle).ok_or_else(|| Fault::Wire(Error::protocol("a message without its header")))?;
+        let (tag, total) = header(&self.straddle).ok_or_else(|| Fault::Wire(Error::protocol("a message without its header")))?;
         let checked = check(tag, total, copy_cap);
         self.protocol(checked)?;
         self.gather(total)?;

@@ -49,7 +49,12 @@ impl Column {
     }
 
     pub(crate) fn float64(name: &str, value: impl Fn(u64) -> f64 + 'static) -> Self {
-        Self::new(name, DataType::Float64, 8, Box::new(move |rows| Arc::new(Float64Array::from_iter_values(rows.clone().map(&value)))))
+        Self::new(
+            name,
+            DataType::Float64,
+            8,
+            Box::new(move |rows| Arc::new(Float64Array::from_iter_values(rows.clone().map(&value)))),
+        )
     }
 
     pub(crate) fn boolean(name: &str, value: impl Fn(u64) -> bool + 'static) -> Self {

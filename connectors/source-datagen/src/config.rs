@@ -189,17 +189,17 @@ impl Clock {
         };
         let interval_ms = config.interval_ms.unwrap_or(1000);
         if !(1..=86_400_000).contains(&interval_ms) {
-            return Err(ConnectorError::config("interval_ms", format!("`interval_ms` is {interval_ms}, not within 1 and 86400000")));
+            return Err(ConnectorError::config(
+                "interval_ms",
+                format!("`interval_ms` is {interval_ms}, not within 1 and 86400000"),
+            ));
         }
         let interval_micros = interval_ms * 1000;
         // Eight days of room for times that follow a row's own.
         let end = i128::from(start_micros) + i128::from(config.max_events) * i128::from(interval_micros) + 8 * 86_400_000_000;
         if end > i128::from(Self::LAST) {
-            return Err(ConnectorError::config(
-                "time_range",
-                format!("row {} would lie after the year 9999", config.max_events),
-            )
-            .with_hint("lower `interval_ms` or `max_events`"));
+            return Err(ConnectorError::config("time_range", format!("row {} would lie after the year 9999", config.max_events))
+                .with_hint("lower `interval_ms` or `max_events`"));
         }
         Ok(Self { start_micros, interval_micros })
     }

@@ -41,7 +41,10 @@ fn wrong(field: &CustomField, message: impl std::fmt::Display) -> ConnectorError
 fn check_name(field: &CustomField, taken: &[String], before: &[CustomField]) -> Result<(), ConnectorError> {
     let name = &field.name;
     if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-        return Err(ConnectorError::config("custom_field", "a custom field's name is empty, longer than 200 bytes or has control characters"));
+        return Err(ConnectorError::config(
+            "custom_field",
+            "a custom field's name is empty, longer than 200 bytes or has control characters",
+        ));
     }
     if name.starts_with("_rb_") {
         return Err(wrong(field, "names that begin with `_rb_` are reserved").with_hint("choose another name"));
@@ -70,7 +73,9 @@ fn check_keys(field: &CustomField) -> Result<(), ConnectorError> {
     ];
     for (key, present, used, needed) in keys {
         if present && !used {
-            return Err(wrong(field, format!("`{key}` has no meaning for this type and generator")).with_hint(format!("remove `{key}`")));
+            return Err(
+                wrong(field, format!("`{key}` has no meaning for this type and generator")).with_hint(format!("remove `{key}`"))
+            );
         }
         if used && needed && !present {
             return Err(wrong(field, format!("`{key}` is missing")));

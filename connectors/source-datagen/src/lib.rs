@@ -15,8 +15,8 @@ use crate::plan::Share;
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use rapidbyte_sdk::{
-    CheckItem, CheckStatus, ConnectorError, CursorType, DiscoveredStream, InitContext, Partition, PartitionPlan, PlanRequest, Position,
-    ReadPerf, ReadRequest, ReadSummary, Source, SourceOutput, StreamContext, StreamName, SyncMode, host_ffi,
+    CheckItem, CheckStatus, ConnectorError, CursorType, DiscoveredStream, InitContext, Partition, PartitionPlan, PlanRequest,
+    Position, ReadPerf, ReadRequest, ReadSummary, Source, SourceOutput, StreamContext, StreamName, SyncMode, host_ffi,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,7 +46,10 @@ impl Source for Datagen {
             return Err(ConnectorError::config("max_events", "`max_events` is larger than 9223372036854775806"));
         }
         if config.batch_rows == 0 || config.batch_rows > 65_536 {
-            return Err(ConnectorError::config("batch_rows", format!("`batch_rows` is {}, not within 1 and 65536", config.batch_rows)));
+            return Err(ConnectorError::config(
+                "batch_rows",
+                format!("`batch_rows` is {}, not within 1 and 65536", config.batch_rows),
+            ));
         }
         let name = StreamName {
             namespace: config.namespace.clone(),

@@ -21,8 +21,22 @@ const FIRST_NAMES: [&str; 16] = [
     "Priya",
 ];
 const LAST_NAMES: [&str; 16] = [
-    "Andersson", "Brown", "Castro", "Dubois", "Eriksen", "Fischer", "García", "Haddad", "Ito", "Jansen", "Kowalski", "López",
-    "Müller", "Nguyen", "Okafor", "Patel",
+    "Andersson",
+    "Brown",
+    "Castro",
+    "Dubois",
+    "Eriksen",
+    "Fischer",
+    "García",
+    "Haddad",
+    "Ito",
+    "Jansen",
+    "Kowalski",
+    "López",
+    "Müller",
+    "Nguyen",
+    "Okafor",
+    "Patel",
 ];
 const COUNTRIES: [&str; 12] = ["AU", "BR", "CA", "CH", "DE", "ES", "FR", "GB", "IN", "JP", "SE", "US"];
 const PLANS: [&str; 3] = ["free", "pro", "team"];
@@ -30,8 +44,7 @@ const PLAN_EDGES: [u64; 3] = [70, 92, 100];
 
 const EVENT_TYPES: [&str; 6] = ["page_view", "click", "search", "add_to_cart", "checkout", "sign_up"];
 const EVENT_EDGES: [u64; 6] = [55, 78, 88, 95, 98, 100];
-const PAGES: [&str; 8] =
-    ["/", "/products", "/products/detail", "/cart", "/checkout", "/account", "/help", "/search"];
+const PAGES: [&str; 8] = ["/", "/products", "/products/detail", "/cart", "/checkout", "/account", "/help", "/search"];
 const DEVICES: [&str; 3] = ["desktop", "mobile", "tablet"];
 const DEVICE_EDGES: [u64; 3] = [45, 93, 100];
 
@@ -186,7 +199,8 @@ fn events(draw: impl Fn(&str) -> Draw, clock: Clock) -> Vec<Column> {
     vec![
         id("event_id"),
         Column::uuid("session_id", move |row| uuid_bytes(high.bits(row), low.bits(row))),
-        Column::int64("user_id", move |row| user.below(row, CUSTOMERS) as i64 + 1).nullable(move |row| anonymous.below(row, 100) < 30),
+        Column::int64("user_id", move |row| user.below(row, CUSTOMERS) as i64 + 1)
+            .nullable(move |row| anonymous.below(row, 100) < 30),
         weighted("event_type", draw("event_type"), &EVENT_TYPES, &EVENT_EDGES),
         picked("page", draw("page"), &PAGES),
         weighted("device", draw("device"), &DEVICES, &DEVICE_EDGES),

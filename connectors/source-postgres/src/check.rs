@@ -86,7 +86,8 @@ fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<V
             .with_hint(format!("run at the source: {grant}"))
     };
     if usage.first().and_then(|row| row.get(0)) != Some("t") {
-        let grant = format!("GRANT USAGE ON SCHEMA {} TO {}", postgres_wire::quote_ident(&schema)?, postgres_wire::quote_ident(&user)?);
+        let grant =
+            format!("GRANT USAGE ON SCHEMA {} TO {}", postgres_wire::quote_ident(&schema)?, postgres_wire::quote_ident(&user)?);
         return Err(denied(format!("schema `{schema}`"), grant));
     }
     let unreadable: Vec<&str> = selected.iter().filter(|column| !column.readable).map(|column| column.name.as_str()).collect();

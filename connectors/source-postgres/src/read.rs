@@ -6,7 +6,9 @@ use crate::check::{supported, supported_mode};
 use crate::decode::{DecodedColumn, Pushed, RowDecoder};
 use crate::types::Kind;
 use postgres_wire::{Connection, CopyOut, CopyOutError, quote_ident, quote_qualified};
-use rapidbyte_sdk::{ConnectorError, ErrorScope, ReadPerf, ReadRequest, ReadSummary, SchemaId, SourceOutput, StreamContext, host_ffi};
+use rapidbyte_sdk::{
+    ConnectorError, ErrorScope, ReadPerf, ReadRequest, ReadSummary, SchemaId, SourceOutput, StreamContext, host_ffi,
+};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -72,16 +74,40 @@ pub(crate) fn read(
     let mut connection = Connection::connect(&source.connect)?;
     supported(&connection)?;
     perf.connect_ns = nanos(started.elapsed());
-    connection.batch_execute("SET search_path = pg_catalog; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    let started = Instant::now();
+    begin(&mut connection, source, &request.streams)?;
+    perf.query_ns += nanos(started.elapsed());
     for (index, stream) in request.streams.iter().enumerate() {
         let index = u32::try_from(index).map_err(|_| ConnectorError::internal("streams", "too many streams in a task"))?;
-        supported_mode(stream)?;
         let (schema, table) = source.table(&stream.name);
         read_stream(&mut connection, stream, (schema, table), index, output, &mut perf)?;
     }
     connection.batch_execute("COMMIT")?;
     connection.close();
     Ok(output.summary(perf))
+}
+
+/// Opens the transaction all of the read happens in. Tables are locked before it takes its snapshot: one that is truncated or
+/// rewritten between the two would look empty.
+fn begin(connection: &mut Connection, source: &PostgresSource, streams: &[StreamContext]) -> Result<(), ConnectorError> {
+    // Names of types then come with their schema.
+    connection.batch_execute("SET search_path = pg_catalog")?;
+    let mut sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned();
+    for stream in streams {
+        supported_mode(stream)?;
+        let (schema, table) = source.table(&stream.name);
+        match find_relation(connection, schema, table)? {
+            // Rights on single columns don't suffice for a lock.
+            Some(relation) if relation.can_be_locked() && relation.readable => {
+                sql.push_str("; LOCK TABLE ");
+                sql.push_str(&quote_qualified(schema, table)?);
+                sql.push_str(" IN ACCESS SHARE MODE");
+            }
+            Some(_) => {}
+            None => return Err(missing_table(connection, schema, table)),
+        }
+    }
+    Ok(connection.batch_execute(&sql)?)
 }
 
 fn read_stream(
@@ -96,11 +122,6 @@ fn read_stream(
     let Some(relation) = find_relation(connection, schema, table)? else {
         return Err(missing_table(connection, schema, table));
     };
-    if relation.can_be_locked() {
-        // Nobody changes the table between the look at its columns and the COPY.
-        let name = quote_qualified(schema, table)?;
-        connection.batch_execute(&format!("LOCK TABLE {name} IN ACCESS SHARE MODE"))?;
-    }
     let columns = columns_of(connection, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
     let columns = select_columns(stream, &relation, columns)?;
     let select = select(&relation, &columns)?;
@@ -114,8 +135,7 @@ fn read_stream(
     let schema_id = output.schema(index, decoder.schema().clone())?;
     // Views of other people may need a search path of their own.
     connection.batch_execute("RESET search_path")?;
-    let copy =
-        connection.copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)"), max_record.saturating_add(framing))?;
+    let copy = connection.copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)"), max_record.saturating_add(framing))?;
     perf.query_ns += nanos(started.elapsed());
 
     let max_batch = usize::try_from(stream.limits.max_batch_bytes).unwrap_or(usize::MAX);
@@ -209,12 +229,13 @@ impl Run<'_> {
         let limit = usize::try_from(self.stream.limits.max_record_bytes).unwrap_or(usize::MAX);
         let mut look = FIRST_LOOK.min(length);
         let mut place = String::new();
-        loop {
-            let Ok(head) = copy.refused_head(look) else { break };
+        while let Ok(head) = copy.refused_head(look) {
             if let Some((column, before)) = self.decoder.find_large(head, limit) {
                 place = format!(", column `{}`", self.columns[column].name);
                 for (column, value) in self.columns.iter().zip(&before) {
-                    if let (Some(_), Some(text)) = (column.key_position, value.as_deref().and_then(|value| key_text(&column.kind, value))) {
+                    if let (Some(_), Some(text)) =
+                        (column.key_position, value.as_deref().and_then(|value| key_text(&column.kind, value)))
+                    {
                         place.push_str(&format!(", key `{}` = {text}", column.name));
                     }
                 }

@@ -248,13 +248,8 @@ mod tests {
 
     #[test]
     fn unknown_and_user_made_types_are_cast() {
-        let base = |oid: u32, class: &str, element_oid| BaseType {
-            oid,
-            typmod: -1,
-            name: "x".into(),
-            class: class.into(),
-            element_oid,
-        };
+        let base =
+            |oid: u32, class: &str, element_oid| BaseType { oid, typmod: -1, name: "x".into(), class: class.into(), element_oid };
         assert_eq!(Kind::of(&base(869, "b", None)), Kind::Cast);
         assert_eq!(Kind::of(&base(16_500, "c", None)), Kind::Cast);
         assert_eq!(Kind::of(&base(3904, "r", None)), Kind::Cast);

@@ -1,6 +1,8 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::environment::VARIABLES;
+use crate::exit::ExitCode;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 const GETTING_STARTED: &str = "\
@@ -17,6 +19,19 @@ pub(crate) struct CommandLine {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+/// The command line as clap knows it.
+pub(crate) fn definition() -> clap::Command {
+    let mut long = format!("{GETTING_STARTED}\n\nEnvironment:\n");
+    for variable in VARIABLES {
+        long.push_str(&format!("  {:<26}{}\n", variable.name, variable.doc.replace('`', "")));
+    }
+    long.push_str("\nExit codes:\n");
+    for code in ExitCode::ALL {
+        long.push_str(&format!("  {:<5}{}\n", code.number(), code.meaning().replace('`', "")));
+    }
+    CommandLine::command().after_long_help(long)
 }
 
 /// What every command takes.
@@ -140,7 +155,7 @@ pub(crate) struct PackArgs {
     /// The component as built; by default <DIR>/target/wasm32-wasip2/release/ and the manifest's entry point
     #[arg(long, value_name = "FILE")]
     pub(crate) wasm: Option<PathBuf>,
-    /// Where the packed component and its manifest go; by default <DIR>/packed
+    /// Where the packed component and its manifest go; by default <DIR>/dist
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }
@@ -157,6 +172,7 @@ pub(crate) enum ScaffoldRole {
 }
 
 impl ScaffoldRole {
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 3] = [Self::Source, Self::Destination, Self::Transform];
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -204,7 +220,6 @@ pub(crate) struct SpecArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parse(args: &[&str]) -> Result<CommandLine, clap::error::ErrorKind> {
         let all = std::iter::once("rapidbyte").chain(args.iter().copied());
@@ -213,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        CommandLine::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]

@@ -27,6 +27,12 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// A component file, or the directory it is packed in.
+    pub(crate) fn at(path: &Path) -> Self {
+        let file = if path.is_dir() { component_in(path) } else { None };
+        Self::File(file.unwrap_or_else(|| path.to_owned()))
+    }
+
     /// In words.
     pub(crate) fn shown(&self) -> String {
         match self {
@@ -101,7 +107,7 @@ impl Connectors {
             return Ok(place.clone());
         }
         if name.contains('/') || name.ends_with(".wasm") {
-            return Ok(Place::File(PathBuf::from(name)));
+            return Ok(Place::at(Path::new(name)));
         }
         let hint = if self.is_empty() {
             format!("this build carries no connectors: set `{}`, or name a component file (`./{name}.wasm`)", CONNECTORS_DIR.name)

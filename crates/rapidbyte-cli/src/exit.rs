@@ -1,7 +1,7 @@
 //! Exit codes: an interface for scripts. A number never changes its meaning.
 
 use rapidbyte_config::manifest::ManifestErrorKind;
-use rapidbyte_engine::{Cause, EngineError};
+use rapidbyte_engine::{Cause, EngineError, Stage};
 use rapidbyte_runtime::HostErrorKind;
 use rapidbyte_state::ErrorKind as StateErrorKind;
 use rapidbyte_types::ErrorCategory;
@@ -122,6 +122,9 @@ impl ExitCode {
             Cause::Host(host) => Self::of_host(host.kind()),
             Cause::State(state) => Self::of_state(state.kind()),
             Cause::Connector(connector) if connector.code == FENCED => Self::AlreadyRunning,
+            Cause::Connector(connector) if error.stage == Stage::Load && !WRONG_USE.contains(&connector.code.as_str()) => {
+                Self::Connector
+            }
             Cause::Connector(connector) => Self::of_category(connector.category),
             Cause::Cancelled => Self::Interrupted,
         }
@@ -175,13 +178,15 @@ impl ExitCode {
     }
 }
 
+/// Codes of errors at loading that say what is wrong with the pipeline, not with a connector.
+const WRONG_USE: [&str; 2] = ["unknown_connector", "wrong_role"];
+
 /// The code of a destination's error by which it says that another run has claimed the stream.
 const FENCED: &str = "fenced";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rapidbyte_engine::Stage;
     use rapidbyte_types::ConnectorError;
     use std::collections::BTreeSet;
 

@@ -108,7 +108,9 @@ impl Failure {
             Self::Connector { name, error } => {
                 Words::new(format!("connector `{name}` can't be loaded"), Some(error.to_string()), error.hint().map(str::to_owned))
             }
-            Self::UnknownConnector { name, hint } => Words::new(format!("there is no connector `{name}`"), None, Some(hint.clone())),
+            Self::UnknownConnector { name, hint } => {
+                Words::new(format!("there is no connector `{name}`"), None, Some(hint.clone()))
+            }
             Self::File { doing, path, error, hint } => {
                 Words::new(format!("could not {doing} `{}`", path.display()), Some(io_words(error)), hint.clone())
             }
@@ -173,7 +175,7 @@ fn engine_words(error: &EngineError) -> Words {
         Cause::Host(_) if error.stream.is_none() => {
             let what = match &error.connector {
                 Some(name) => format!("connector `{name}` can't be loaded"),
-                None => "a connector can't be loaded".to_owned(),
+                None => "the sandbox can't start".to_owned(),
             };
             Words::new(what, Some(error.message()), hint)
         }
@@ -275,7 +277,10 @@ mod tests {
     #[test]
     fn files_are_named_and_system_errors_read_as_words() {
         let failure = Failure::file("read", Path::new("a.yaml"), io::Error::from_raw_os_error(13));
-        assert_eq!(failure.words().expect("words").render(Style::plain()), "error: could not read `a.yaml`\n  cause: permission denied\n");
+        assert_eq!(
+            failure.words().expect("words").render(Style::plain()),
+            "error: could not read `a.yaml`\n  cause: permission denied\n"
+        );
     }
 
     #[test]

@@ -8,10 +8,19 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 use serde_json::Value;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The moving display, when there is one: it must step aside while a line is written above it.
 static DISPLAY: Mutex<Option<MultiProgress>> = Mutex::new(None);
+
+/// A connector writes rows to standard output: nothing of ours may stand between them.
+static STDOUT_CEDED: AtomicBool = AtomicBool::new(false);
+
+/// From here on what would go to standard output goes to standard error.
+pub(crate) fn cede_stdout() {
+    STDOUT_CEDED.store(true, Ordering::Relaxed);
+}
 
 /// Sets or removes the moving display.
 pub(crate) fn set_display(display: Option<MultiProgress>) {
@@ -81,7 +90,8 @@ impl Printer {
     /// # Errors
     /// [`Failure::OutputClosed`] when nobody reads any more.
     pub(crate) fn json(&self, value: &impl Serialize) -> Outcome {
-        let mut value = serde_json::to_value(value).map_err(|error| Failure::Internal(format!("the result is no JSON: {error}")))?;
+        let mut value =
+            serde_json::to_value(value).map_err(|error| Failure::Internal(format!("the result is no JSON: {error}")))?;
         redact_json(&mut value);
         write_stdout(&format!("{value}\n"))
     }
@@ -92,7 +102,12 @@ impl Printer {
     }
 }
 
+/// Text that has been redacted.
 fn write_stdout(text: &str) -> Outcome {
+    if STDOUT_CEDED.load(Ordering::Relaxed) {
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::OutputClosed,

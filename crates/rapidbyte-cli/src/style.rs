@@ -11,6 +11,7 @@ pub(crate) struct Style {
 
 impl Style {
     /// No colours.
+    #[cfg(test)]
     pub(crate) fn plain() -> Self {
         Self { colored: false }
     }

@@ -98,7 +98,7 @@ pub(crate) mod tests {
     fn the_summary_reads_well() {
         assert_eq!(
             render(&report(), Style::plain(), false),
-            "\nstream                                  read  written    bytes  commits  location\n\
+            "\nstream                                   read  written    bytes  commits  location\n\
              public.orders (resumed) (2 attempts)  100,000   99,999  5.0 MiB        2  output/orders\n\
              \n\
              done: `p` succeeded: 100,000 records read, 99,999 written, 5.0 MiB in 2.00 s (50,000 rows/s)\n\
@@ -111,7 +111,17 @@ pub(crate) mod tests {
     fn every_step_is_named_on_demand() {
         let text = render(&report(), Style::plain(), true);
         for step in [
-            "connect", "query", "fetch", "encode", "decode", "flush", "commit", "vm_setup", "emit_batch", "next_batch", "compress",
+            "connect",
+            "query",
+            "fetch",
+            "encode",
+            "decode",
+            "flush",
+            "commit",
+            "vm_setup",
+            "emit_batch",
+            "next_batch",
+            "compress",
             "decompress",
         ] {
             assert!(text.contains(step), "{step}");

@@ -26,7 +26,9 @@ impl DestinationInstance {
         let mut guest = Guest::new(connector, options).await?;
         let exports = exports::GuestIndices::new(connector.pre())
             .and_then(|indices| indices.load(&mut guest.store, &guest.instance))
-            .map_err(|error| HostError::new(HostErrorKind::Protocol, "the component's functions have other types").because(error))?;
+            .map_err(|error| {
+                HostError::new(HostErrorKind::Protocol, "the component's functions have other types").because(error)
+            })?;
         let spec = call!(guest, call_timeout, exports.call_spec(&mut guest.store))?;
         check_spec(connector, spec.into())?;
         let request = open_request(options);
@@ -107,7 +109,10 @@ impl DestinationInstance {
     /// As every call.
     pub async fn publish(&mut self, request: PublishRequest) -> Result<PublishSummary, GuestError> {
         let Self { guest, exports } = self;
-        Ok(call_fallible!(guest, call_timeout, exports.call_publish(&mut guest.store, &request.into()))?.into())
+        let made = call_fallible!(guest, call_timeout, exports.call_publish(&mut guest.store, &request.into()))?;
+        let mut summary = PublishSummary::from(made);
+        summary.location = guest.words(&summary.location);
+        Ok(summary)
     }
 
     /// Removes what the pipeline left beside the data.

@@ -76,6 +76,8 @@ pub(crate) struct Guest {
     pub(crate) store: Store<HostState>,
     pub(crate) instance: Instance,
     redactor: Arc<Redactor>,
+    /// Granted directories, as the guest sees them and as people know them.
+    dirs: Vec<(String, String)>,
     stderr: Stderr,
     closed_pipe: ClosedPipe,
     call_timeout: Option<Duration>,
@@ -140,6 +142,7 @@ impl Guest {
             store,
             instance,
             redactor,
+            dirs: options.grants.dirs.iter().map(|dir| (dir.guest.clone(), dir.host.display().to_string())).collect(),
             stderr,
             closed_pipe,
             call_timeout: limits.call_timeout,
@@ -184,10 +187,21 @@ impl Guest {
         self.closed_pipe.is_closed()
     }
 
+    /// What a guest says, for people: without secrets, and with directories under the names they have on the host.
+    pub(crate) fn words(&self, text: &str) -> String {
+        let mut text = self.redactor.redact(text).into_owned();
+        for (guest, host) in &self.dirs {
+            if text.contains(guest.as_str()) {
+                text = text.replace(guest.as_str(), host);
+            }
+        }
+        text
+    }
+
     /// A connector's own error, without secrets.
     pub(crate) fn error(&self, error: wit::ConnectorError) -> GuestError {
         let mut error = ConnectorError::from(error);
-        let clean = |text: &mut String| *text = self.redactor.redact(text).into_owned();
+        let clean = |text: &mut String| *text = self.words(text);
         clean(&mut error.code);
         clean(&mut error.message);
         error.hint.as_mut().map(clean);
@@ -196,7 +210,7 @@ impl Guest {
     }
 
     pub(crate) fn check_items(&self, items: Vec<wit::CheckItem>) -> Vec<CheckItem> {
-        let clean = |text: &mut String| *text = self.redactor.redact(text).into_owned();
+        let clean = |text: &mut String| *text = self.words(text);
         let mut items: Vec<CheckItem> = crate::convert::all(items);
         for item in &mut items {
             clean(&mut item.name);

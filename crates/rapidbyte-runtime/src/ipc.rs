@@ -243,3 +243,183 @@ fn check_layout(batch: RecordBatch<'_>, body: &[u8]) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::{
+        ArrayRef, BooleanArray, DictionaryArray, Int32Array, ListArray, NullArray, RecordBatch, StringArray, StringViewArray,
+        StructArray, types::Int32Type,
+    };
+    use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
+    use arrow_schema::{DataType, Field as ArrowField, Schema};
+    use flatbuffers::FlatBufferBuilder;
+    use std::sync::Arc;
+
+    /// The schema message, and the messages of the batch.
+    fn messages(batch: &RecordBatch) -> (Vec<u8>, Vec<u8>) {
+        let mut writer =
+            StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), IpcWriteOptions::default()).expect("a writer");
+        let schema = writer.get_ref().clone();
+        writer.write(batch).expect("written");
+        let rest = writer.get_ref()[schema.len()..].to_vec();
+        (schema, rest)
+    }
+
+    fn every_layout() -> RecordBatch {
+        let ints: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, Some(3)]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("ccc")]));
+        let list: ArrayRef =
+            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None, Some(vec![])]));
+        let inner = vec![
+            (Arc::new(ArrowField::new("x", DataType::Int32, true)), Arc::clone(&ints)),
+            (Arc::new(ArrowField::new("y", DataType::Utf8, true)), Arc::clone(&text)),
+        ];
+        let nested: ArrayRef = Arc::new(StructArray::from(inner));
+        let words: DictionaryArray<Int32Type> = vec!["p", "q", "p"].into_iter().collect();
+        RecordBatch::try_from_iter_with_nullable([
+            ("flag", Arc::new(BooleanArray::from(vec![true, false, true])) as ArrayRef, true),
+            ("ints", ints, true),
+            ("text", text, true),
+            ("list", list, true),
+            ("nested", nested, true),
+            ("words", Arc::new(words), true),
+            ("nothing", Arc::new(NullArray::new(3)), true),
+        ])
+        .expect("a batch")
+    }
+
+    #[test]
+    fn batches_of_every_layout_pass() {
+        let (schema, batch) = messages(&every_layout());
+        let shape = check_schema(&schema).expect("a schema");
+        shape.check_batch(&batch, 3).expect("a batch");
+        assert!(shape.check_batch(&batch, 2).is_err());
+        let (other, _) = messages(&every_layout().project(&[0, 1]).expect("two columns"));
+        let other = check_schema(&other).expect("a schema");
+        assert!(other.check_batch(&batch, 3).is_err(), "a batch of another schema");
+    }
+
+    #[test]
+    fn no_change_of_a_byte_makes_the_check_panic() {
+        let (schema, batch) = messages(&every_layout());
+        let shape = check_schema(&schema).expect("a schema");
+        for at in 0..schema.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut changed = schema.clone();
+                changed[at] = value;
+                if let Ok(shape) = check_schema(&changed) {
+                    let _ = shape.check_batch(&batch, 3);
+                }
+            }
+        }
+        for at in 0..batch.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut changed = batch.clone();
+                changed[at] = value;
+                let _ = shape.check_batch(&changed, 3);
+            }
+        }
+        for end in 0..batch.len() {
+            assert!(shape.check_batch(&batch[..end], 3).is_err(), "cut at {end}");
+        }
+        for end in 0..schema.len() {
+            assert!(check_schema(&schema[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    fn schema_of(fields: Vec<ArrowField>) -> Result<Shape, Refusal> {
+        let writer = StreamWriter::try_new(Vec::new(), &Schema::new(fields)).expect("a writer");
+        check_schema(writer.get_ref())
+    }
+
+    #[test]
+    fn layouts_and_sizes_beyond_the_protocol_are_refused() {
+        let wide = |count| (0..count).map(|n| ArrowField::new(format!("c{n}"), DataType::Int8, true)).collect::<Vec<_>>();
+        assert!(schema_of(wide(MAX_COLUMNS)).is_ok());
+        assert!(schema_of(wide(MAX_COLUMNS + 1)).is_err());
+        assert!(!schema_of(Vec::new()).expect("no columns").has_columns());
+        let deep = |depth| {
+            let leaf = ArrowField::new("leaf", DataType::Int8, true);
+            (1..depth).fold(leaf, |inner, _| ArrowField::new("list", DataType::List(Arc::new(inner)), true))
+        };
+        assert!(schema_of(vec![deep(MAX_DEPTH)]).is_ok());
+        assert!(schema_of(vec![deep(MAX_DEPTH + 1)]).is_err());
+        let item = Arc::new(ArrowField::new("item", DataType::Int8, true));
+        for kind in [DataType::Utf8View, DataType::BinaryView, DataType::ListView(Arc::clone(&item)), DataType::LargeListView(item)]
+        {
+            assert!(schema_of(vec![ArrowField::new("view", kind, true)]).is_err());
+        }
+        let view = RecordBatch::try_from_iter([("v", Arc::new(StringViewArray::from(vec!["a"])) as ArrayRef)]).expect("a batch");
+        let (_, batch) = messages(&view);
+        let plain = schema_of(vec![ArrowField::new("v", DataType::Utf8, true)]).expect("a schema");
+        assert!(plain.check_batch(&batch, 1).is_err());
+    }
+
+    /// A message by hand: one column of eight-byte integers.
+    fn by_hand(
+        nodes: &[(i64, i64)],
+        buffers: &[(i64, i64)],
+        compressed: bool,
+        body_length: i64,
+        body: &[u8],
+        rows: i64,
+    ) -> Vec<u8> {
+        let mut builder = FlatBufferBuilder::new();
+        let nodes: Vec<_> = nodes.iter().map(|(length, nulls)| arrow_ipc::FieldNode::new(*length, *nulls)).collect();
+        let nodes = builder.create_vector(&nodes);
+        let buffers: Vec<_> = buffers.iter().map(|(offset, length)| arrow_ipc::Buffer::new(*offset, *length)).collect();
+        let buffers = builder.create_vector(&buffers);
+        let compression = compressed.then(|| {
+            let mut compression = arrow_ipc::BodyCompressionBuilder::new(&mut builder);
+            compression.add_codec(arrow_ipc::CompressionType::LZ4_FRAME);
+            compression.finish()
+        });
+        let mut batch = arrow_ipc::RecordBatchBuilder::new(&mut builder);
+        batch.add_length(rows);
+        batch.add_nodes(nodes);
+        batch.add_buffers(buffers);
+        if let Some(compression) = compression {
+            batch.add_compression(compression);
+        }
+        let batch = batch.finish();
+        let mut message = arrow_ipc::MessageBuilder::new(&mut builder);
+        message.add_version(arrow_ipc::MetadataVersion::V5);
+        message.add_header_type(MessageHeader::RecordBatch);
+        message.add_bodyLength(body_length);
+        message.add_header(batch.as_union_value());
+        let message = message.finish();
+        builder.finish(message, None);
+        let mut metadata = builder.finished_data().to_vec();
+        metadata.resize(metadata.len().next_multiple_of(8), 0);
+        let length = i32::try_from(metadata.len()).expect("small");
+        [&[0xff; 4][..], &length.to_le_bytes(), &metadata, body].concat()
+    }
+
+    #[test]
+    fn messages_no_writer_makes_are_refused() {
+        let shape = schema_of(vec![ArrowField::new("n", DataType::Int64, true)]).expect("a schema");
+        let body = [0; 16];
+        let good = by_hand(&[(2, 0)], &[(0, 0), (0, 16)], false, 16, &body, 2);
+        shape.check_batch(&good, 2).expect("the good one");
+        for (what, bytes) in [
+            ("compressed", by_hand(&[(2, 0)], &[(0, 0), (0, 16)], true, 16, &body, 2)),
+            ("past the body", by_hand(&[(2, 0)], &[(0, 0), (8, 16)], false, 16, &body, 2)),
+            ("negative offset", by_hand(&[(2, 0)], &[(0, 0), (-8, 16)], false, 16, &body, 2)),
+            ("negative length", by_hand(&[(2, 0)], &[(0, 0), (0, -16)], false, 16, &body, 2)),
+            ("offset that wraps", by_hand(&[(2, 0)], &[(0, 0), (i64::MAX, 16)], false, 16, &body, 2)),
+            ("more nulls than rows", by_hand(&[(2, 3)], &[(0, 0), (0, 16)], false, 16, &body, 2)),
+            ("negative nulls", by_hand(&[(2, -1)], &[(0, 0), (0, 16)], false, 16, &body, 2)),
+            ("a shorter column", by_hand(&[(1, 0)], &[(0, 0), (0, 16)], false, 16, &body, 2)),
+            ("another node", by_hand(&[(2, 0), (2, 0)], &[(0, 0), (0, 16)], false, 16, &body, 2)),
+            ("a buffer less", by_hand(&[(2, 0)], &[(0, 16)], false, 16, &body, 2)),
+            ("no nodes", by_hand(&[], &[(0, 0), (0, 16)], false, 16, &body, 2)),
+            ("a longer body", by_hand(&[(2, 0)], &[(0, 0), (0, 16)], false, 24, &body, 2)),
+            ("a negative body", by_hand(&[(2, 0)], &[(0, 0), (0, 16)], false, -16, &body, 2)),
+            ("negative rows", by_hand(&[(2, 0)], &[(0, 0), (0, 16)], false, 16, &body, -2)),
+            ("rows past u32", by_hand(&[(2, 0)], &[(0, 0), (0, 16)], false, 16, &body, (1 << 32) + 2)),
+        ] {
+            assert!(shape.check_batch(&bytes, 2).is_err(), "{what}");
+        }
+    }
+}

@@ -26,13 +26,14 @@ mod destination;
 mod source;
 mod transform;
 
-#[expect(clippy::all, reason = "generated from the WIT")]
 mod wit;
 
 pub use destination::DestinationInstance;
 pub use error::{GuestError, HostError, HostErrorKind, Trap, TrapKind};
 pub use grants::{DirGrant, Grants};
-pub use host::{Acknowledged, BarrierDecision, BarrierGate, MetricKind, NoState, NoTelemetry, StateAccess, StateScope, TelemetrySink};
+pub use host::{
+    Acknowledged, BarrierDecision, BarrierGate, MetricKind, NoState, NoTelemetry, StateAccess, StateScope, TelemetrySink,
+};
 pub use instance::InstanceOptions;
 pub use limits::{InstanceLimits, MemoryPool};
 pub use link::{Barrier, Compression, Event, EventReceiver, EventSender, LinkOptions, MemoryBudget, Sent, link};

@@ -81,7 +81,8 @@ impl Runtime {
                 Some(AotCache::open(dir, &engine, &build_id).map_err(|error| aot::unusable(dir, error))?)
             }
         };
-        let ticker = Ticker::start(&engine).map_err(|error| engine_error("the sandbox's clock could not be started").because(error))?;
+        let ticker =
+            Ticker::start(&engine).map_err(|error| engine_error("the sandbox's clock could not be started").because(error))?;
         Ok(Self { shared: Arc::new(Shared { engine, cache, _ticker: ticker }) })
     }
 
@@ -118,7 +119,11 @@ impl Runtime {
         if manifest.protocol_version != rapidbyte_types::PROTOCOL_VERSION {
             return Err(HostError::new(
                 HostErrorKind::Protocol,
-                format!("the manifest speaks protocol `{}`, this host `{}`", manifest.protocol_version, rapidbyte_types::PROTOCOL_VERSION),
+                format!(
+                    "the manifest speaks protocol `{}`, this host `{}`",
+                    manifest.protocol_version,
+                    rapidbyte_types::PROTOCOL_VERSION
+                ),
             ));
         }
         let linker = link(engine, world)?;

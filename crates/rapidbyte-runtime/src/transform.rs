@@ -26,7 +26,9 @@ impl TransformInstance {
         let mut guest = Guest::new(connector, options).await?;
         let exports = exports::GuestIndices::new(connector.pre())
             .and_then(|indices| indices.load(&mut guest.store, &guest.instance))
-            .map_err(|error| HostError::new(HostErrorKind::Protocol, "the component's functions have other types").because(error))?;
+            .map_err(|error| {
+                HostError::new(HostErrorKind::Protocol, "the component's functions have other types").because(error)
+            })?;
         let spec = call!(guest, call_timeout, exports.call_spec(&mut guest.store))?;
         check_spec(connector, spec.into())?;
         let request = open_request(options);

@@ -224,10 +224,14 @@ pub(crate) fn context(grants: &Grants, stdout: &StdoutMode, closed: &ClosedPipe,
             FsMode::Read => FsPerms::ReadOnly,
             FsMode::ReadWrite => FsPerms::ReadWrite,
         };
-        builder.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| {
-            HostError::new(HostErrorKind::Grant, format!("the directory `{}` can't be opened for the connector", dir.host.display()))
-                .because(error)
-        })?;
+        let refused = |doing: &str| {
+            HostError::new(HostErrorKind::Grant, format!("the directory `{}` can't be {doing}", dir.host.display()))
+                .with_hint("name a directory that this user may use, or give it the right to")
+        };
+        if dir.mode == FsMode::ReadWrite {
+            std::fs::create_dir_all(&dir.host).map_err(|error| refused("made").because(error))?;
+        }
+        builder.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| refused("opened").because(error))?;
     }
     Ok(builder.build())
 }

@@ -50,8 +50,10 @@ pub(crate) fn detect(engine: &Engine, component: &Component) -> Result<World, Ho
     }
     match (found.as_slice(), other_version) {
         ([world], None) => Ok(*world),
-        (_, Some(name)) => Err(HostError::new(HostErrorKind::Protocol, format!("the component exports `{name}`, which this host can't speak"))
-            .with_hint("rebuild it with this version's SDK")),
+        (_, Some(name)) => {
+            Err(HostError::new(HostErrorKind::Protocol, format!("the component exports `{name}`, which this host can't speak"))
+                .with_hint("rebuild it with this version's SDK"))
+        }
         ([], None) => Err(HostError::new(HostErrorKind::World, "the component exports no connector interface")
             .with_hint("a connector exports one of `rapidbyte:connector/source@2`, `…/destination@2`, `…/transform@2`")),
         (_, None) => Err(HostError::new(HostErrorKind::World, "the component exports more than one connector interface")

@@ -24,6 +24,7 @@ mod transform;
 
 pub mod host_ffi;
 pub mod host_tcp;
+pub mod suggest;
 pub mod text;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;

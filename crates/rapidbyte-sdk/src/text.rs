@@ -40,7 +40,17 @@ pub struct ColumnText<'a> {
 impl<'a> ColumnText<'a> {
     /// The texts of a column. A type without an exact text (a union, a view) is an error that names the column.
     pub fn new(field: &Field, array: &'a ArrayRef) -> Result<Self, ConnectorError> {
-        Ok(Self { nulls: array.logical_nulls(), write: writer(field, array)? })
+        Self::with_decimals(field, array, TextKind::Bare)
+    }
+
+    /// As [`ColumnText::new`], with decimals quoted in JSON, also within lists and structs: most readers of JSON take a bare
+    /// number for a double.
+    pub fn quoting_decimals(field: &Field, array: &'a ArrayRef) -> Result<Self, ConnectorError> {
+        Self::with_decimals(field, array, TextKind::Quoted)
+    }
+
+    fn with_decimals(field: &Field, array: &'a ArrayRef, decimals: TextKind) -> Result<Self, ConnectorError> {
+        Ok(Self { nulls: array.logical_nulls(), write: writer(field, array, decimals)? })
     }
 
     /// Appends the text of a row and says what it is. Nothing is appended for a null.
@@ -54,6 +64,10 @@ impl<'a> ColumnText<'a> {
         match self.write(row, out) {
             TextKind::Null => out.push_str("null"),
             TextKind::Bare => {}
+            TextKind::Quoted if !out.as_bytes()[start..].iter().any(|byte| escapes(*byte)) => {
+                out.insert(start, '"');
+                out.push('"');
+            }
             TextKind::Quoted => {
                 let text = out.split_off(start);
                 push_json_string(&text, out);
@@ -62,12 +76,17 @@ impl<'a> ColumnText<'a> {
     }
 }
 
+/// Whether a JSON string can't hold the byte as it stands.
+fn escapes(byte: u8) -> bool {
+    byte < 0x20 || matches!(byte, b'"' | b'\\' | 0x7f)
+}
+
 /// Appends a text as a JSON string.
 pub fn push_json_string(text: &str, out: &mut String) {
     out.push('"');
     let mut plain = 0;
     for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0x7f {
+        if !escapes(byte) {
             continue;
         }
         // Every byte that is escaped is ASCII, so slicing here keeps characters whole.
@@ -111,11 +130,11 @@ where
     native::<T>(array, TextKind::Bare, |value, out| put(out, value))
 }
 
-fn decimal<T: DecimalType>(array: &ArrayRef) -> WriteValue<'_> {
+fn decimal<T: DecimalType>(array: &ArrayRef, kind: TextKind) -> WriteValue<'_> {
     let array = array.as_primitive::<T>();
     Box::new(move |row, out| {
         out.push_str(&array.value_as_string(row));
-        TextKind::Bare
+        kind
     })
 }
 
@@ -245,9 +264,9 @@ fn is_uuid(field: &Field) -> bool {
     field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.uuid")
 }
 
-fn lists<'a, O: OffsetSizeTrait>(item: &Field, array: &'a ArrayRef) -> Result<WriteValue<'a>, ConnectorError> {
+fn lists<'a, O: OffsetSizeTrait>(item: &Field, array: &'a ArrayRef, decimals: TextKind) -> Result<WriteValue<'a>, ConnectorError> {
     let list = array.as_list::<O>();
-    let items = ColumnText::new(item, list.values())?;
+    let items = ColumnText::with_decimals(item, list.values(), decimals)?;
     Ok(Box::new(move |row, out| {
         let offsets = list.value_offsets();
         push_items(&items, offsets[row].as_usize()..offsets[row + 1].as_usize(), out)
@@ -266,7 +285,7 @@ fn push_items(items: &ColumnText<'_>, range: std::ops::Range<usize>, out: &mut S
     TextKind::Bare
 }
 
-fn writer<'a>(field: &Field, array: &'a ArrayRef) -> Result<WriteValue<'a>, ConnectorError> {
+fn writer<'a>(field: &Field, array: &'a ArrayRef, decimals: TextKind) -> Result<WriteValue<'a>, ConnectorError> {
     use TextKind::{Bare, Quoted};
     Ok(match array.data_type() {
         DataType::Null => Box::new(|_, _| TextKind::Null),
@@ -306,10 +325,10 @@ fn writer<'a>(field: &Field, array: &'a ArrayRef) -> Result<WriteValue<'a>, Conn
                 push_float(value, format_args!("{value:?}"), out)
             })
         }
-        DataType::Decimal32(..) => decimal::<Decimal32Type>(array),
-        DataType::Decimal64(..) => decimal::<Decimal64Type>(array),
-        DataType::Decimal128(..) => decimal::<Decimal128Type>(array),
-        DataType::Decimal256(..) => decimal::<Decimal256Type>(array),
+        DataType::Decimal32(..) => decimal::<Decimal32Type>(array, decimals),
+        DataType::Decimal64(..) => decimal::<Decimal64Type>(array, decimals),
+        DataType::Decimal128(..) => decimal::<Decimal128Type>(array, decimals),
+        DataType::Decimal256(..) => decimal::<Decimal256Type>(array, decimals),
         DataType::Utf8 => {
             let array = array.as_string::<i32>();
             Box::new(move |row, out| {
@@ -342,7 +361,11 @@ fn writer<'a>(field: &Field, array: &'a ArrayRef) -> Result<WriteValue<'a>, Conn
             let uuid = *size == 16 && is_uuid(field);
             let array = array.as_fixed_size_binary();
             Box::new(move |row, out| {
-                if uuid { push_uuid(array.value(row), out) } else { push_base64(array.value(row), out) }
+                if uuid {
+                    push_uuid(array.value(row), out)
+                } else {
+                    push_base64(array.value(row), out)
+                }
                 Quoted
             })
         }
@@ -375,10 +398,10 @@ fn writer<'a>(field: &Field, array: &'a ArrayRef) -> Result<WriteValue<'a>, Conn
             put(out, format_args!("P{}M{}D", value.months, value.days));
             push_seconds(value.nanoseconds, unit(TimeUnit::Nanosecond), out);
         }),
-        DataType::List(item) => lists::<i32>(item, array)?,
-        DataType::LargeList(item) => lists::<i64>(item, array)?,
+        DataType::List(item) => lists::<i32>(item, array, decimals)?,
+        DataType::LargeList(item) => lists::<i64>(item, array, decimals)?,
         DataType::FixedSizeList(item, size) => {
-            let items = ColumnText::new(item, array.as_fixed_size_list().values())?;
+            let items = ColumnText::with_decimals(item, array.as_fixed_size_list().values(), decimals)?;
             let size = usize::try_from(*size).unwrap_or(0);
             Box::new(move |row, out| push_items(&items, row * size..(row + 1) * size, out))
         }
@@ -387,7 +410,7 @@ fn writer<'a>(field: &Field, array: &'a ArrayRef) -> Result<WriteValue<'a>, Conn
             for (field, column) in fields.iter().zip(array.as_struct().columns()) {
                 let mut key = String::new();
                 push_json_string(field.name(), &mut key);
-                columns.push((key, ColumnText::new(field, column)?));
+                columns.push((key, ColumnText::with_decimals(field, column, decimals)?));
             }
             Box::new(move |row, out| {
                 for (at, (key, column)) in columns.iter().enumerate() {
@@ -405,7 +428,8 @@ fn writer<'a>(field: &Field, array: &'a ArrayRef) -> Result<WriteValue<'a>, Conn
             let map = array.as_map();
             let DataType::Struct(fields) = entries.data_type() else { return Err(no_text(field)) };
             let [key, value] = fields.as_ref() else { return Err(no_text(field)) };
-            let (keys, values) = (ColumnText::new(key, map.keys())?, ColumnText::new(value, map.values())?);
+            let (keys, values) =
+                (ColumnText::with_decimals(key, map.keys(), decimals)?, ColumnText::with_decimals(value, map.values(), decimals)?);
             Box::new(move |row, out| {
                 let offsets = map.value_offsets();
                 let range = offsets[row] as usize..offsets[row + 1] as usize;
@@ -423,8 +447,9 @@ fn writer<'a>(field: &Field, array: &'a ArrayRef) -> Result<WriteValue<'a>, Conn
         }
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
-            let values = ColumnText::new(field, dictionary.values())?;
-            let keys = dictionary.normalized_keys();
+            let values = ColumnText::with_decimals(field, dictionary.values(), decimals)?;
+            // Without values every row is null, and asking for its keys would panic.
+            let keys = if dictionary.values().is_empty() { Vec::new() } else { dictionary.normalized_keys() };
             Box::new(move |row, out| values.write(keys[row], out))
         }
         DataType::Utf8View
@@ -437,7 +462,10 @@ fn writer<'a>(field: &Field, array: &'a ArrayRef) -> Result<WriteValue<'a>, Conn
 }
 
 fn no_text(field: &Field) -> ConnectorError {
-    ConnectorError::schema("unsupported_type", format!("column `{}` has type {}, which has no exact text", field.name(), field.data_type()))
+    ConnectorError::schema(
+        "unsupported_type",
+        format!("column `{}` has type {}, which has no exact text", field.name(), field.data_type()),
+    )
 }
 
 #[cfg(test)]
@@ -469,7 +497,10 @@ mod tests {
 
     #[test]
     fn numbers_keep_every_digit() {
-        assert_eq!(texts(Int64Array::from(vec![Some(i64::MIN), None, Some(i64::MAX)])), ["-9223372036854775808", "null", "9223372036854775807"]);
+        assert_eq!(
+            texts(Int64Array::from(vec![Some(i64::MIN), None, Some(i64::MAX)])),
+            ["-9223372036854775808", "null", "9223372036854775807"]
+        );
         assert_eq!(texts(UInt64Array::from(vec![u64::MAX])), ["18446744073709551615"]);
         let decimals = |precision, scale, values: Vec<i128>| {
             texts(Decimal128Array::from(values).with_precision_and_scale(precision, scale).unwrap())
@@ -482,7 +513,10 @@ mod tests {
     #[test]
     fn floats_read_back_the_same() {
         let values = vec![0.1, -0.0, 1e300, 5e-324, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-        assert_eq!(texts(Float64Array::from(values)), ["0.1", "-0.0", "1e300", "5e-324", "\"NaN\"", "\"Infinity\"", "\"-Infinity\""]);
+        assert_eq!(
+            texts(Float64Array::from(values)),
+            ["0.1", "-0.0", "1e300", "5e-324", "\"NaN\"", "\"Infinity\"", "\"-Infinity\""]
+        );
         assert_eq!(texts(Float32Array::from(vec![0.1_f32])), ["0.1"]);
     }
 
@@ -531,7 +565,10 @@ mod tests {
         lists.append_value([]);
         assert_eq!(texts(lists.finish()), ["[1,null]", "null", "[]"]);
         let name: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
-        assert_eq!(texts(StructArray::from(vec![(Arc::new(Field::new("n\"", DataType::Utf8, false)), name)])), ["{\"n\\\"\":\"x\"}"]);
+        assert_eq!(
+            texts(StructArray::from(vec![(Arc::new(Field::new("n\"", DataType::Utf8, false)), name)])),
+            ["{\"n\\\"\":\"x\"}"]
+        );
         let mut words = StringDictionaryBuilder::<Int32Type>::new();
         words.append_value("a");
         words.append_null();

@@ -1,6 +1,7 @@
 //! Who a pipeline is, whatever its name.
 
 use crate::error::{ErrorKind, StateError};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
@@ -14,8 +15,18 @@ pub const MAX_NAME_BYTES: usize = 1024;
 pub struct PipelineId(Uuid);
 
 impl PipelineId {
-    pub(crate) fn random() -> Self {
-        Self(Uuid::new_v4())
+    /// The identity of a pipeline on first sight: the same name and source give the same one on every machine and after the
+    /// store was lost, so that the receipts at the destination are found again and two machines fence each other.
+    pub(crate) fn derived(name: &str, source_identity: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name.as_bytes());
+        hash.update(source_identity.as_bytes());
+        let mut bytes = [0; 16];
+        for (byte, hashed) in bytes.iter_mut().zip(hash.finalize()) {
+            *byte = hashed;
+        }
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 }
 

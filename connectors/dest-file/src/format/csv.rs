@@ -7,6 +7,7 @@ use crate::config::CsvOptions;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use rapidbyte_sdk::ConnectorError;
+use rapidbyte_sdk::text::TextKind;
 
 /// Handed on to the file at about this size.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -36,18 +37,16 @@ impl CsvFile {
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), ConnectorError> {
-        let columns = columns(batch);
+        let columns = columns(batch)?;
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-        let mut value = Vec::new();
+        let mut value = String::new();
         for row in 0..batch.num_rows() {
             for (i, column) in columns.iter().enumerate() {
                 self.separate(i, &mut chunk);
-                if column.is_null(row) {
-                    chunk.extend_from_slice(&self.null);
-                } else {
-                    value.clear();
-                    column.write_plain(row, &mut value);
-                    self.write_field(&value, &mut chunk);
+                value.clear();
+                match column.write(row, &mut value) {
+                    TextKind::Null => chunk.extend_from_slice(&self.null),
+                    TextKind::Bare | TextKind::Quoted => self.write_field(value.as_bytes(), &mut chunk),
                 }
             }
             chunk.push(b'\n');

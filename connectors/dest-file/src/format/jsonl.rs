@@ -2,7 +2,7 @@
 
 use super::TextOut;
 use super::sink::Sink;
-use super::text::{columns, key, write_object};
+use super::text::{columns, key};
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use rapidbyte_sdk::ConnectorError;
@@ -13,7 +13,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// A file of JSON lines that is being written.
 pub(crate) struct JsonlFile {
     out: TextOut,
-    keys: Vec<Vec<u8>>,
+    keys: Vec<String>,
 }
 
 impl JsonlFile {
@@ -23,17 +23,24 @@ impl JsonlFile {
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), ConnectorError> {
-        let members: Vec<_> = self.keys.iter().cloned().zip(columns(batch)).collect();
-        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        let columns = columns(batch)?;
+        let mut chunk = String::with_capacity(CHUNK_BYTES);
         for row in 0..batch.num_rows() {
-            write_object(&members, row, &mut chunk);
-            chunk.push(b'\n');
+            chunk.push('{');
+            for (i, (key, column)) in self.keys.iter().zip(&columns).enumerate() {
+                if i > 0 {
+                    chunk.push(',');
+                }
+                chunk.push_str(key);
+                column.write_json(row, &mut chunk);
+            }
+            chunk.push_str("}\n");
             if chunk.len() >= CHUNK_BYTES {
-                self.out.write(&chunk)?;
+                self.out.write(chunk.as_bytes())?;
                 chunk.clear();
             }
         }
-        self.out.write(&chunk)
+        self.out.write(chunk.as_bytes())
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -1,6 +1,5 @@
 //! From Arrow batches to bytes of a file.
 
-mod calendar;
 mod csv;
 mod jsonl;
 mod parquet;

@@ -1,7 +1,6 @@
 //! Parquet.
 
 use super::sink::Sink;
-use super::text::Column;
 use super::types::is_interval;
 use crate::config::ParquetCodec;
 use arrow_array::{Array, ArrayRef, RecordBatch, builder::StringBuilder};
@@ -12,6 +11,7 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use rapidbyte_sdk::ConnectorError;
+use rapidbyte_sdk::text::{ColumnText, TextKind};
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -58,8 +58,11 @@ impl ParquetFile {
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), ConnectorError> {
-        let columns = batch.columns().iter().map(|column| if is_interval(column.data_type()) { texts(column) } else { column.clone() });
-        let stored = RecordBatch::try_new(self.schema.clone(), columns.collect())
+        let column = |(field, column): (&Arc<Field>, &ArrayRef)| {
+            if is_interval(column.data_type()) { texts(field, column) } else { Ok(column.clone()) }
+        };
+        let columns = batch.schema_ref().fields().iter().zip(batch.columns()).map(column).collect::<Result<_, _>>()?;
+        let stored = RecordBatch::try_new(self.schema.clone(), columns)
             .map_err(|error| ConnectorError::internal("batch_shape", error.to_string()))?;
         self.writer.write(&stored).map_err(|error| failed(&self.path, error))?;
         if self.writer.in_progress_size() > MAX_GROUP_BYTES {
@@ -80,20 +83,18 @@ impl ParquetFile {
     }
 }
 
-fn texts(column: &ArrayRef) -> ArrayRef {
-    let rendered = Column::new(column.as_ref(), false);
+fn texts(field: &Field, column: &ArrayRef) -> Result<ArrayRef, ConnectorError> {
+    let texts = ColumnText::new(field, column)?;
     let mut builder = StringBuilder::with_capacity(column.len(), column.len() * 12);
-    let mut text = Vec::new();
+    let mut text = String::new();
     for row in 0..column.len() {
-        if column.is_null(row) {
-            builder.append_null();
-        } else {
-            text.clear();
-            rendered.write_plain(row, &mut text);
-            builder.append_value(std::str::from_utf8(&text).expect("intervals are written as ASCII"));
+        text.clear();
+        match texts.write(row, &mut text) {
+            TextKind::Null => builder.append_null(),
+            TextKind::Bare | TextKind::Quoted => builder.append_value(&text),
         }
     }
-    Arc::new(builder.finish())
+    Ok(Arc::new(builder.finish()))
 }
 
 /// A full disk arrives wrapped in the format's own error.

@@ -1,17 +1,12 @@
 //! Which columns each format can hold without bending a value.
 
 use crate::config::Format;
-use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_schema::{DataType, Schema, TimeUnit};
 use rapidbyte_sdk::ConnectorError;
 
 /// Parquet knows no type for it, so intervals become exact ISO 8601 text there too.
 pub(super) fn is_interval(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Interval(_))
-}
-
-/// Whether a column holds UUIDs.
-pub(super) fn is_uuid(field: &Field) -> bool {
-    field.data_type() == &DataType::FixedSizeBinary(16) && field.extension_type_name() == Some("arrow.uuid")
 }
 
 /// Refuses a schema with a column that the format can't hold.

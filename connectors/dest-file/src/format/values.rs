@@ -1,6 +1,5 @@
 //! Values that no format here can hold: PostgreSQL's infinities, its `24:00:00`, and years that RFC 3339 can't write.
 
-use super::calendar::{FIRST_DAY, LAST_DAY, SECONDS_OF_DAY};
 use crate::config::Format;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -9,6 +8,11 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
+
+const SECONDS_OF_DAY: i64 = 86_400;
+/// 0001-01-01 and 9999-12-31: what RFC 3339 can say, but for its year 0, which many readers refuse.
+const FIRST_DAY: i64 = -719_162;
+const LAST_DAY: i64 = 2_932_896;
 
 /// A row with a value that can't be written.
 #[derive(Debug, Clone, PartialEq, Eq)]

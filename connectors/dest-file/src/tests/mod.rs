@@ -12,9 +12,9 @@ use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rapidbyte_sdk::testing::{Crashed, FakeHost, run_context};
 use rapidbyte_sdk::{
-    ClaimRequest, ClaimStream, ClaimedStream, ConnectorError, CursorType, Destination, Generation, InitContext, Partition, Position,
-    PrepareRequest, PublishRequest, PublishSummary, Receipt, RunContext, StreamContext, StreamName, WriteMode, WriteRequest,
-    WriteStream,
+    ClaimRequest, ClaimStream, ClaimedStream, ConnectorError, CursorType, Destination, Generation, InitContext, Partition,
+    Position, PrepareRequest, PublishRequest, PublishSummary, Receipt, RunContext, StreamContext, StreamName, WriteMode,
+    WriteRequest, WriteStream,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -66,19 +66,19 @@ impl Pipeline {
         self.dir.path()
     }
 
-    fn connector(&self) -> DestFile {
+    fn config_json(&self) -> String {
         let mut config = self.config.clone();
         config["path"] = self.root().to_str().unwrap().into();
-        let config: Config = rapidbyte_sdk::parse_config(&config.to_string()).unwrap();
+        config.to_string()
+    }
+
+    fn connector(&self) -> DestFile {
+        let config: Config = rapidbyte_sdk::parse_config(&self.config_json()).unwrap();
         DestFile::init(config, InitContext::default()).unwrap()
     }
 
     fn claim(&mut self) -> Result<ClaimedStream, ConnectorError> {
-        let stream = ClaimStream {
-            context: self.context.clone(),
-            known_epoch: self.known_epoch,
-            source_identity: IDENTITY.into(),
-        };
+        let stream = ClaimStream { context: self.context.clone(), known_epoch: self.known_epoch, source_identity: IDENTITY.into() };
         let claimed = self.connector().claim(&ClaimRequest { run: self.run.clone(), streams: vec![stream] })?.remove(0);
         self.known_epoch = claimed.epoch;
         Ok(claimed)

@@ -1,6 +1,9 @@
 //! Several writers: partitions at once, zombies, other pipelines.
 
 use super::*;
+use crate::control::{Control, GRACE_MS, now_ms};
+use crate::disk::Disk;
+use crate::publish;
 use rapidbyte_sdk::testing::FakeHost;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -44,23 +47,26 @@ fn a_zombie_changes_nothing() {
 }
 
 #[test]
-fn a_writer_that_is_overtaken_between_two_commits_is_fenced() {
+fn a_writer_that_is_overtaken_changes_nothing() {
     let mut pipeline = Pipeline::new(WriteMode::Append);
     let old = pipeline.claim().unwrap();
     pipeline.prepare(old.epoch, 1).unwrap();
     let host = FakeHost::install();
     host.feed(0, 0, &[rows(0, 5)]).unwrap();
-    let request = pipeline.write_request(old.epoch, 1, "0", None);
-    let mut connector = pipeline.connector();
-    // The claim comes while rows are staged: after the writer has looked, before it commits.
-    let (dir, known_epoch) = (pipeline.dir.clone(), pipeline.known_epoch);
-    host.crash_at_mark("dest.receipt.after", 1);
     host.feed_commit(1, false, Some(place(1)));
-    let died = catch_unwind(AssertUnwindSafe(|| connector.write(&request, &mut host.input())));
-    assert!(died.is_err());
-    let mut other = Pipeline { dir, known_epoch, ..Pipeline::new(WriteMode::Append) };
-    let claimed = other.claim().unwrap();
-    assert_eq!((claimed.epoch, claimed.receipts.len()), (old.epoch + 1, 0));
+    let request = pipeline.write_request(old.epoch, 1, "0", None);
+    let settings = Config::settings(rapidbyte_sdk::parse_config(&pipeline.config_json()).unwrap()).unwrap();
+    let disk = Disk::new(settings.root.clone());
+    // It has seen its claim hold, and loses it before it commits.
+    let task = crate::write::Task::new(&settings, &disk, &request).unwrap();
+    pipeline.claim().unwrap();
+    assert_eq!(task.run(&mut host.input()).unwrap_err().code, "fenced");
+    assert!(host.receipts().is_empty());
+    assert_eq!(pipeline.claim().unwrap().receipts, []);
+    assert!(
+        !tree(pipeline.root()).iter().any(|path| path.starts_with("_staging/public.orders/")),
+        "the next claim sweeps its files"
+    );
 }
 
 #[test]
@@ -175,6 +181,21 @@ fn readers_never_see_an_empty_or_a_mixed_folder() {
         reader.join().unwrap()
     });
     assert!(looks > 40, "the reader looked {looks} times");
+}
+
+#[test]
+fn directories_of_earlier_loads_are_removed_once_readers_have_left() {
+    let mut pipeline = Pipeline::new(WriteMode::Replace);
+    for _ in 0..4 {
+        pipeline.loaded();
+    }
+    let directories = || std::fs::read_dir(pipeline.root().join("_generations/public.orders")).unwrap().count();
+    assert_eq!(directories(), 4, "a reader may still be at them");
+    let control = Control::new(Disk::new(pipeline.root().to_owned()), &pipeline.context.target);
+    let newest = control.newest().unwrap().unwrap();
+    publish::sweep(&control, &newest, publish::Sweep::Everything, now_ms() + GRACE_MS).unwrap();
+    assert_eq!(directories(), 1);
+    assert_eq!(pipeline.ids().len(), 130);
 }
 
 #[test]

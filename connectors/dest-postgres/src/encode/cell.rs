@@ -11,8 +11,6 @@ pub(crate) enum CellFault {
     NotExact,
     /// Text in a numeric column.
     NotANumber,
-    /// Text that is not what the column's type needs.
-    Malformed,
     /// Longer than a field of COPY can be.
     TooLong,
 }
@@ -25,7 +23,6 @@ impl CellFault {
             Self::OutOfRange => "value_out_of_range",
             Self::NotExact => "value_not_exact",
             Self::NotANumber => "not_a_number",
-            Self::Malformed => "malformed_value",
             Self::TooLong => "value_too_long",
         }
     }
@@ -37,7 +34,6 @@ impl CellFault {
             Self::OutOfRange => "is beyond the range of the column's type",
             Self::NotExact => "is finer than the column's type can hold",
             Self::NotANumber => "is not a number",
-            Self::Malformed => "is not in the form the column's type needs",
             Self::TooLong => "is longer than PostgreSQL takes",
         }
     }
@@ -47,7 +43,7 @@ impl CellFault {
         match self {
             Self::Nul => "remove NUL characters at the source, leave the column out with `columns:`, or carry it as bytes",
             Self::OutOfRange | Self::NotExact => "leave the column out with `columns:`, or make it text at the source",
-            Self::NotANumber | Self::Malformed => "correct the value at the source, or leave the column out with `columns:`",
+            Self::NotANumber => "correct the value at the source, or leave the column out with `columns:`",
             Self::TooLong => "leave the column out with `columns:`",
         }
     }

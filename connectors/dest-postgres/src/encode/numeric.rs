@@ -107,11 +107,15 @@ fn write_special(out: &mut Vec<u8>, sign: u16) {
 
 /// One field for a number in text, as PostgreSQL writes it: digits, a point, an exponent, `NaN`, `Infinity`.
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) -> Result<(), CellFault> {
-    match text {
-        "NaN" => return Ok(write_special(out, NAN)),
-        "Infinity" => return Ok(write_special(out, INFINITY)),
-        "-Infinity" => return Ok(write_special(out, NEGATIVE_INFINITY)),
-        _ => {}
+    let special = match text {
+        "NaN" => Some(NAN),
+        "Infinity" => Some(INFINITY),
+        "-Infinity" => Some(NEGATIVE_INFINITY),
+        _ => None,
+    };
+    if let Some(sign) = special {
+        write_special(out, sign);
+        return Ok(());
     }
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -219,7 +223,8 @@ mod tests {
 
     #[test]
     fn the_short_way_and_the_long_way_agree() {
-        let values = [0_i128, 1, -1, 9_999, 10_000, -10_001, 123_456_789, 990_000, i128::from(u64::MAX / 1000), 18_446_744_073_709_551];
+        let values =
+            [0_i128, 1, -1, 9_999, 10_000, -10_001, 123_456_789, 990_000, i128::from(u64::MAX / 1000), 18_446_744_073_709_551];
         for value in values {
             for scale in 0..=20_i8 {
                 let (mut short, mut long) = (Vec::new(), Vec::new());

@@ -33,8 +33,6 @@ pub(crate) struct Load {
     pub(crate) published: bool,
     pub(crate) staging: Table,
     pub(crate) write_mode: WriteMode,
-    /// None until the first writer has seen a schema.
-    pub(crate) columns: Option<Columns>,
     /// What `publish` said.
     pub(crate) rows: Option<u64>,
     pub(crate) location: Option<String>,
@@ -59,9 +57,7 @@ fn partitions(session: &mut Session, stream: i64, number: u64) -> Result<Vec<Par
          WHERE g.stream_id = $1 AND g.number = $2 ORDER BY e.place",
         &[stream.into(), stored(number)?.into()],
     )?;
-    let read = |row: &postgres_wire::Row| {
-        Some(Partition { id: row.get(0)?.to_owned(), spec: unhex(row.get(1)?)? })
-    };
+    let read = |row: &postgres_wire::Row| Some(Partition { id: row.get(0)?.to_owned(), spec: unhex(row.get(1)?)? });
     rows.iter().map(|row| read(row).ok_or_else(|| damaged("a partition"))).collect()
 }
 
@@ -115,10 +111,7 @@ pub(crate) fn prepare(session: &mut Session, request: &PrepareRequest) -> Result
                 staging.into(),
             ],
         )?;
-        session.execute(
-            "UPDATE _rapidbyte.streams SET newest_generation = $2 WHERE id = $1",
-            &[stream.into(), number.into()],
-        )?;
+        session.execute("UPDATE _rapidbyte.streams SET newest_generation = $2 WHERE id = $1", &[stream.into(), number.into()])?;
         Ok(())
     })
 }
@@ -131,8 +124,13 @@ fn go_on(session: &mut Session, stream: i64, open: &Generation, request: &Prepar
             format!("generation {} of `{}` is open with another snapshot", wanted.number, request.context.name),
         ));
     }
+    session.execute(
+        "UPDATE _rapidbyte.generations SET write_mode = $3 WHERE stream_id = $1 AND number = $2 AND write_mode <> $3",
+        &[stream.into(), stored(wanted.number)?.into(), request.context.write_mode.as_str().into()],
+    )?;
     let known: HashSet<&str> = open.partitions.iter().map(|partition| partition.id.as_str()).collect();
-    let new: Vec<Partition> = wanted.partitions.iter().filter(|partition| !known.contains(partition.id.as_str())).cloned().collect();
+    let new: Vec<Partition> =
+        wanted.partitions.iter().filter(|partition| !known.contains(partition.id.as_str())).cloned().collect();
     if new.is_empty() {
         return Ok(());
     }
@@ -179,22 +177,32 @@ pub(crate) fn drop_staging(session: &mut Session, staging: &Table) -> Result<(),
 /// A generation by its number.
 pub(crate) fn find(session: &mut Session, stream: i64, number: u64) -> Result<Option<Load>, ConnectorError> {
     let rows = session.query_params(
-        "SELECT state, staging, write_mode, columns, rows, location FROM _rapidbyte.generations WHERE stream_id = $1 AND number = $2",
+        "SELECT state, staging, write_mode, rows, location FROM _rapidbyte.generations WHERE stream_id = $1 AND number = $2",
         &[stream.into(), stored(number)?.into()],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let columns = match row.get(3) {
-        Some(text) => Some(serde_json::from_str(text).map_err(|_| damaged("columns"))?),
-        None => None,
-    };
     Ok(Some(Load {
         published: row.get(0) == Some("published"),
         staging: Table::staging(row.get(1).ok_or_else(|| damaged("a staging table"))?),
         write_mode: parse(row, 2, "a write mode")?,
-        columns,
-        rows: row.get(4).map(|_| parse(row, 4, "a count")).transpose()?,
-        location: row.get(5).map(str::to_owned),
+        rows: row.get(3).map(|_| parse(row, 3, "a count")).transpose()?,
+        location: row.get(4).map(str::to_owned),
     }))
+}
+
+/// The columns of a generation's staging table; `None` until a writer has seen a schema.
+pub(crate) fn columns(session: &mut Session, stream: i64, number: u64) -> Result<Option<Columns>, ConnectorError> {
+    let rows = session.query_params(
+        "SELECT e.columns FROM _rapidbyte.generations AS g LEFT JOIN LATERAL
+             pg_catalog.json_array_elements_text(g.columns) WITH ORDINALITY AS e(columns, place) ON true
+         WHERE g.stream_id = $1 AND g.number = $2 AND g.columns IS NOT NULL ORDER BY e.place",
+        &[stream.into(), stored(number)?.into()],
+    )?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let read = |text: &str| serde_json::from_str(text).map_err(|_| damaged("columns"));
+    rows.iter().filter_map(|row| row.get(0)).map(read).collect::<Result<_, _>>().map(Some)
 }
 
 /// The open generation that a writer was told of. Any other state means that somebody has gone on without it.
@@ -216,7 +224,13 @@ pub(crate) fn set_columns(session: &mut Session, stream: i64, number: u64, colum
 }
 
 /// Closes a generation; older ones have nothing more to say.
-pub(crate) fn set_published(session: &mut Session, stream: i64, number: u64, rows: u64, location: &str) -> Result<(), ConnectorError> {
+pub(crate) fn set_published(
+    session: &mut Session,
+    stream: i64,
+    number: u64,
+    rows: u64,
+    location: &str,
+) -> Result<(), ConnectorError> {
     let number = stored(number)?;
     session.execute(
         "UPDATE _rapidbyte.generations SET state = 'published', rows = $3, location = $4, published_at = clock_timestamp()

@@ -7,7 +7,9 @@ mod receipt;
 pub(crate) mod schema;
 
 pub(crate) use claim::{Hold, Owner, check_epoch, claim};
-pub(crate) use generation::{Columns, Load, LoadColumn, drop_staging, find, open_load, prepare, set_columns, set_published};
+pub(crate) use generation::{
+    Columns, Load, LoadColumn, columns, drop_staging, find, open_load, prepare, set_columns, set_published,
+};
 pub(crate) use receipt::{Progress, unfinished_partitions, write_receipt, written_rows};
 
 use postgres_wire::Row;

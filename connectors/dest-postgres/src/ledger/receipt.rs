@@ -21,6 +21,21 @@ pub(crate) struct Progress<'a> {
     pub(crate) transform_state: &'a [(u32, Vec<u8>)],
 }
 
+/// A transform's state may be as large as a message of the server may be, and is twice that in hexadecimal digits: it is
+/// stored and read back in pieces.
+const STATE_PIECE: usize = 128 << 10;
+
+fn pieces(states: &[(u32, Vec<u8>)]) -> Vec<(u32, String)> {
+    let mut pieces = Vec::new();
+    for (place, state) in states {
+        // A state without bytes is still one.
+        let (first, rest) = state.split_at(state.len().min(STATE_PIECE));
+        pieces.push((*place, hex(first)));
+        pieces.extend(rest.chunks(STATE_PIECE).map(|piece| (*place, hex(piece))));
+    }
+    pieces
+}
+
 /// Writes a receipt if it is the successor of the one before; gives the server's time in milliseconds.
 pub(crate) fn write_receipt(
     session: &mut Session,
@@ -28,8 +43,8 @@ pub(crate) fn write_receipt(
     stream: i64,
     progress: &Progress<'_>,
 ) -> Result<u64, ConnectorError> {
-    let state: Vec<(u32, String)> = progress.transform_state.iter().map(|(place, bytes)| (*place, hex(bytes))).collect();
-    let state = serde_json::to_string(&state).map_err(|_| ConnectorError::internal("json", "transform state can't be written as JSON"))?;
+    let state = serde_json::to_string(&pieces(progress.transform_state))
+        .map_err(|_| ConnectorError::internal("json", "transform state can't be written as JSON"))?;
     let sql = if progress.seq == 1 {
         "INSERT INTO _rapidbyte.receipts AS r (stream_id, generation, partition, epoch, seq, position_type, position_value,
              rows, bytes, last, transform_state, committed_at)
@@ -98,7 +113,6 @@ fn position(row: &Row) -> Result<Option<Position>, ConnectorError> {
     Ok(Some(Position::new(parse(row, 3, "a position")?, value)))
 }
 
-/// Row by row, since the states of several transforms may be larger than one message of the server may be.
 fn transform_state(
     session: &mut Session,
     stream: i64,
@@ -111,8 +125,16 @@ fn transform_state(
          WHERE r.stream_id = $1 AND r.generation = $2 AND r.partition = $3 ORDER BY e.place",
         &[stream.into(), stored(generation)?.into(), partition.into()],
     )?;
-    let read = |row: &Row| Some((row.get(0)?.parse().ok()?, unhex(row.get(1)?)?));
-    rows.iter().map(|row| read(row).ok_or_else(|| damaged("transform state"))).collect()
+    let read = |row: &Row| Some((row.get(0)?.parse::<u32>().ok()?, unhex(row.get(1)?)?));
+    let mut states: Vec<(u32, Vec<u8>)> = Vec::new();
+    for row in &rows {
+        let (place, piece) = read(row).ok_or_else(|| damaged("transform state"))?;
+        match states.last_mut() {
+            Some((of, state)) if *of == place => state.extend_from_slice(&piece),
+            _ => states.push((place, piece)),
+        }
+    }
+    Ok(states)
 }
 
 /// Partitions of the plan without a `last` receipt.

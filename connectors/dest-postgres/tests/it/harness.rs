@@ -1,4 +1,4 @@
-//! One server for all tests of the run, a database for each.
+//! One server for the tests that run at a time, a database for each.
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
@@ -12,19 +12,31 @@ use rapidbyte_sdk::{
     WriteSummary,
 };
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// The server of the tests that run now; it goes when the last of them ends.
+fn server() -> Arc<PostgresServer> {
+    static RUNNING: Mutex<Weak<PostgresServer>> = Mutex::new(Weak::new());
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(server) = running.upgrade() {
+        return server;
+    }
+    let server = Arc::new(PostgresServer::start());
+    *running = Arc::downgrade(&server);
+    server
+}
 
 /// A server and a fresh database in it.
 pub(crate) struct Place {
-    pub(crate) server: PostgresServer,
+    pub(crate) server: Arc<PostgresServer>,
     pub(crate) database: String,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = PostgresServer::start();
+        let server = server();
         let database = format!("Odd \"db\" {}", COUNT.fetch_add(1, Ordering::Relaxed));
         server
             .connect()
@@ -120,7 +132,14 @@ impl<'a> Pipe<'a> {
     }
 
     /// Writes what was fed to the host.
-    pub(crate) fn write(&self, host: &FakeHost, generation: u64, partition: &str, seq: u64, rows: u64) -> Result<WriteSummary, ConnectorError> {
+    pub(crate) fn write(
+        &self,
+        host: &FakeHost,
+        generation: u64,
+        partition: &str,
+        seq: u64,
+        rows: u64,
+    ) -> Result<WriteSummary, ConnectorError> {
         self.destination().write(&self.write_request(generation, partition, seq, rows), &mut host.input())
     }
 
@@ -166,10 +185,7 @@ pub(crate) fn batch(columns: Vec<(Field, ArrayRef)>) -> RecordBatch {
 pub(crate) fn orders(ids: std::ops::Range<i64>) -> RecordBatch {
     let notes: StringArray = ids.clone().map(|id| (id % 3 != 0).then(|| format!("note {id}"))).collect();
     batch(vec![
-        (
-            field("id", DataType::Int64, false, &[("type", "bigint"), ("pk_ord", "1")]),
-            Arc::new(Int64Array::from_iter_values(ids)),
-        ),
+        (field("id", DataType::Int64, false, &[("type", "bigint"), ("pk_ord", "1")]), Arc::new(Int64Array::from_iter_values(ids))),
         (field("note", DataType::Utf8, true, &[("type", "text")]), Arc::new(notes)),
     ])
 }

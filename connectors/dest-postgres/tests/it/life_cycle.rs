@@ -80,6 +80,49 @@ fn a_load_goes_on_from_its_receipts() {
 }
 
 #[test]
+fn transform_state_comes_back_byte_for_byte() {
+    let place = Place::new();
+    let mut pipe = Pipe::new(&place, "orders", WriteMode::Append);
+    pipe.claim();
+    pipe.prepare(1, "s", &["0"]);
+    let large: Vec<u8> = (0..1_u32 << 20).map(|byte| (byte * 31 >> 3) as u8).collect();
+    let state = vec![(0, large), (2, Vec::new()), (3, vec![0, 255])];
+    let host = FakeHost::install();
+    host.feed(0, 1, &[orders(0..10)]).unwrap();
+    host.feed_event(rapidbyte_sdk::host_ffi::RawEvent::Barrier(rapidbyte_sdk::Barrier {
+        id: 1,
+        commit: true,
+        last: false,
+        position: Some(position("nul \0 and 'quotes'")),
+        transform_state: state.clone(),
+    }));
+    pipe.write(&host, 1, "0", 0, 0).unwrap();
+    let receipt = pipe.claim().receipts.remove(0);
+    assert!(receipt.transform_state == state);
+    assert_eq!(receipt.position, Some(position("nul \0 and 'quotes'")));
+}
+
+#[test]
+fn acknowledged_means_durable_whatever_the_role_says() {
+    let place = Place::new();
+    place.run(&format!(
+        "ALTER ROLE app IN DATABASE {} SET synchronous_commit = off",
+        postgres_wire::quote_ident(&place.database).unwrap()
+    ));
+    place.run("CREATE TABLE seen (setting text, note text)");
+    let mut pipe = Pipe::new(&place, "orders", WriteMode::Append);
+    pipe.load(&[orders(0..1)]);
+    place.run(
+        "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO public.seen VALUES (current_setting('synchronous_commit'), TG_TABLE_NAME); RETURN NEW; END $$;
+         CREATE TRIGGER look BEFORE INSERT OR UPDATE ON _rapidbyte.receipts FOR EACH ROW EXECUTE FUNCTION look();
+         CREATE TRIGGER look BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION look()",
+    );
+    pipe.load(&[orders(1..2)]);
+    assert_eq!(place.value("SELECT string_agg(note || ' ' || setting, ', ' ORDER BY note) FROM seen"), "orders on, receipts on");
+}
+
+#[test]
 fn another_snapshot_discards_the_load() {
     let place = Place::new();
     let mut pipe = Pipe::new(&place, "orders", WriteMode::Append);
@@ -122,7 +165,14 @@ fn an_empty_stream_and_a_barrier_alone_are_loads_too() {
     assert!(summary.perf.decode_ns > 0 && summary.perf.flush_ns > 0 && summary.perf.commit_ns > 0 && summary.perf.connect_ns > 0);
     let seqs: Vec<u64> = host.receipts().iter().map(|(_, receipts)| receipts[0].seq).collect();
     assert_eq!(seqs, [1, 2]);
-    for mark in ["dest.staging.before", "dest.staging.after", "dest.receipt.before", "dest.receipt.after", "dest.commit.sent", "dest.commit.confirmed"] {
+    for mark in [
+        "dest.staging.before",
+        "dest.staging.after",
+        "dest.receipt.before",
+        "dest.receipt.after",
+        "dest.commit.sent",
+        "dest.commit.confirmed",
+    ] {
         assert!(host.marks().iter().any(|made| made == mark), "`{mark}` was not reached");
     }
 }
@@ -132,7 +182,9 @@ fn hostile_names_arrive_as_they_are() {
     let place = Place::new();
     let long = format!("{}é", "ä".repeat(30));
     assert_eq!(long.len(), 62);
-    for (number, name) in ["Ord\"ers", "a'; DROP TABLE x; --", &"x".repeat(63), &long, "sel ect", "t.dot", "UPPER"].iter().enumerate() {
+    for (number, name) in
+        ["Ord\"ers", "a'; DROP TABLE x; --", &"x".repeat(63), &long, "sel ect", "t.dot", "UPPER"].iter().enumerate()
+    {
         for mode in [WriteMode::Append, WriteMode::Replace] {
             let mut pipe = Pipe::new(&place, name, mode);
             pipe.schema = format!("Sch\"ema '{number} {mode}");
@@ -162,18 +214,21 @@ fn two_streams_never_share_a_table_in_silence() {
         known_epoch: 0,
         source_identity: "s".into(),
     };
-    let request = rapidbyte_sdk::ClaimRequest { run: rapidbyte_sdk::testing::run_context(), streams: vec![stream("a"), stream("b")] };
+    let request =
+        rapidbyte_sdk::ClaimRequest { run: rapidbyte_sdk::testing::run_context(), streams: vec![stream("a"), stream("b")] };
     assert_eq!(destination.claim(&request).unwrap_err().code, "target_conflict");
 }
 
 #[test]
 fn check_names_what_is_missing_with_a_statement_that_helps() {
     let place = Place::new();
-    place.run("CREATE ROLE poor LOGIN PASSWORD 'secret'; REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE TABLE taken (id bigint)");
+    place.run(
+        "CREATE ROLE poor LOGIN PASSWORD 'secret'; REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE TABLE taken (id bigint)",
+    );
     let mut config = place.config("public");
     config["user"] = "poor".into();
-    let mut destination =
-        dest_postgres::PostgresDestination::init(config, rapidbyte_sdk::InitContext::default()).expect("the configuration is right");
+    let mut destination = dest_postgres::PostgresDestination::init(config, rapidbyte_sdk::InitContext::default())
+        .expect("the configuration is right");
     let streams: Vec<StreamContext> = ["taken", "free"].map(|name| StreamContext::full_refresh(StreamName::new(name))).into();
     for _ in 0..4 {
         let items = destination.validate(&streams).unwrap();

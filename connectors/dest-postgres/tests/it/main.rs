@@ -1,5 +1,7 @@
 //! The destination against a PostgreSQL server of the test's own.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on says so by a panic")]
+
 mod harness;
 
 mod fencing;

@@ -1,5 +1,7 @@
 //! The wire against a real server.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use postgres_wire::test_server::PostgresServer;
 use postgres_wire::{Connection, CopyOutError, Error, Param, Secret, SslMode, TransactionStatus};
 use rapidbyte_sdk::{ConnectorError, ErrorCategory};
@@ -159,7 +161,9 @@ fn lost_servers(server: &PostgresServer) {
     assert_eq!(connector_error(Connection::connect(&config)).category, ErrorCategory::TransientNetwork);
     assert!(started.elapsed() < Duration::from_secs(3));
 
-    for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"R\0\0\0\x03", b"R\0\0\0\x08\0\0", b"R\x7f\xff\xff\xff\0\0\0\0", b"\0"] {
+    for answer in
+        [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"R\0\0\0\x03", b"R\0\0\0\x08\0\0", b"R\x7f\xff\xff\xff\0\0\0\0", b"\0"]
+    {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         config.port = listener.local_addr().unwrap().port();
         let peer = std::thread::spawn(move || {

@@ -5,7 +5,7 @@ mod list;
 mod numeric;
 mod rows;
 
-pub(crate) use rows::{DecodedColumn, RowDecoder};
+pub(crate) use rows::{DecodedColumn, Pushed, RowDecoder};
 
 /// Why a value was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

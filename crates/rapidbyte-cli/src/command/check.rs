@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn a_failed_check_says_what_and_how_to_mend_it() {
-        let items = vec![line("manifest", CheckStatus::Ok, Some("unsaid")), line("connection", CheckStatus::Failed, Some("mend it"))];
+        let items =
+            vec![line("manifest", CheckStatus::Ok, Some("unsaid")), line("connection", CheckStatus::Failed, Some("mend it"))];
         let report = CheckReport { items };
         assert_eq!(
             render(&report, "p", Style::plain()),

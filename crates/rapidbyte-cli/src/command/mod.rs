@@ -10,16 +10,21 @@ pub(crate) mod scaffold;
 pub(crate) mod spec;
 
 use crate::bundle::{self, Connectors, Place};
-use crate::environment::Environment;
+use crate::environment::{CACHE_DIR, Environment, WASMTIME_AOT};
 use crate::failure::{Failure, Outcome};
 use crate::printer::Printer;
 use crate::redaction;
 use crate::signals::Signals;
 use rapidbyte_config::{ConnectorRef, PipelinePlan};
-use rapidbyte_engine::{Engine, EngineOptions};
-use rapidbyte_runtime::AotMode;
+use rapidbyte_engine::{AotMode, Engine, EngineOptions};
 use std::path::Path;
 use std::sync::Arc;
+
+/// Names this build: compiled connectors of another are not used.
+const BUILD_ID: &str = concat!("rapidbyte ", env!("CARGO_PKG_VERSION"), " ", env!("RAPIDBYTE_BUILD_TARGET"));
+
+/// Compiled connectors have a directory of their own in the cache, because it must be private.
+const COMPILED: &str = "compiled";
 
 /// What every command may use.
 pub(crate) struct Context {
@@ -49,21 +54,33 @@ impl Context {
         redaction::learn(plan.secrets.iter());
         let connectors = Arc::new(Connectors::of(&self.environment)?);
         learn_marked(&plan, &connectors);
-        let aot = match (self.aot()?, self.environment.cache_dir()) {
-            (true, Some(dir)) => AotMode::Cache(dir),
-            (true, None) | (false, _) => AotMode::Off,
-        };
-        let engine = Engine::new(EngineOptions {
-            aot,
-            library: connectors.clone(),
-            env: self.environment.all().clone(),
-            cache_dir: self.environment.cache_dir(),
-        })?;
+        let engine = self.engine(&connectors)?;
         Ok(Loaded { plan, engine, signals: Signals::install(self.printer.is_json())?, connectors })
     }
 
-    fn aot(&self) -> Outcome<bool> {
-        self.environment.aot().map_err(|what| Failure::usage(what, "leave it unset, or see `docs/reference/environment.md`"))
+    fn engine(&self, connectors: &Arc<Connectors>) -> Outcome<Engine> {
+        let aot = self
+            .environment
+            .aot()
+            .map_err(|what| Failure::usage(what, "`0` turns the cache of compiled connectors off; leave it unset to use it"))?;
+        let start = |aot| {
+            let (library, env) = (connectors.clone(), self.environment.all().clone());
+            Engine::new(EngineOptions { aot, build_id: BUILD_ID.to_owned(), library, env })
+        };
+        let dir = self.environment.cache_dir().filter(|_| aot).map(|dir| dir.join(COMPILED));
+        let Some(dir) = dir else { return Ok(start(AotMode::Off)?) };
+        match start(AotMode::Cache(dir.clone())) {
+            Err(error) if self.environment.get(CACHE_DIR).is_some() => Err(Failure::usage(
+                format!("`{}` can't be used: {}", CACHE_DIR.name, error.message()),
+                format!("name a directory of your own, or set `{}=0` to do without", WASMTIME_AOT.name),
+            )),
+            // A default that does not work here costs time at each start, and nothing else.
+            Err(error) => {
+                tracing::warn!(directory = %dir.display(), error = error.message(), "compiled connectors can't be kept");
+                Ok(start(AotMode::Off)?)
+            }
+            started => Ok(started?),
+        }
     }
 }
 
@@ -83,6 +100,6 @@ fn learn_marked(plan: &PipelinePlan, connectors: &Connectors) {
 pub(crate) fn place_of(connector: &ConnectorRef, connectors: &Connectors) -> Option<Place> {
     match connector {
         ConnectorRef::Bundled(name) => connectors.find(name).ok(),
-        ConnectorRef::Path(path) => Some(Place::File(path.clone())),
+        ConnectorRef::Path(path) => Some(Place::at(path)),
     }
 }

@@ -5,13 +5,14 @@ use crate::args::RunArgs;
 use crate::bundle;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
-use crate::printer::write_stderr_json;
+use crate::printer::cede_stdout;
 use crate::progress::{Bars, JsonLines, Lines, Peek, Watch};
 use crate::signals::Signals;
 use crate::summary;
 use crate::table::printable;
-use rapidbyte_engine::{Cancel, Cause, Observer, RunOptions, RunReport};
+use rapidbyte_engine::{Cancel, EngineError, Observer, RunOptions, RunReport};
 use serde_json::{Value, json};
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 /// The connector that writes rows to standard output, which then has no room for anything else.
@@ -20,32 +21,22 @@ const OWNER_OF_STDOUT: &str = "rapidbyte/dest-stdout";
 pub(crate) async fn run(context: &Context, args: &RunArgs) -> Outcome {
     let loaded = context.load(&args.pipeline.pipeline)?;
     let rows_on_stdout = owns_stdout(&loaded);
-    let watch = Arc::new(Watch::new(observer(context)));
-    let result = execute(&loaded, &watch, args.peek as usize).await;
-    let peeks = watch.take_peeks();
-    // The moving display goes away before anything else is said.
-    drop(watch);
-    let report = match result {
-        Ok(report) => report,
-        // A document for the failure is printed where every command's is.
-        Err(failure) => return Err(failure),
-    };
-    if context.printer.is_json() {
-        let document = success(&report, &peeks);
-        if rows_on_stdout {
-            write_stderr_json(&document);
-            return Ok(());
-        }
-        return context.printer.json(&document);
-    }
-    let peeked = show(&peeks);
     if rows_on_stdout {
-        context.printer.note(&peeked);
-    } else if !peeked.is_empty() {
-        context.printer.data(&peeked)?;
+        cede_stdout();
     }
+    // Rows and a moving display on one terminal would write over each other.
+    let can_move = context.can_move && !(rows_on_stdout && std::io::stdout().is_terminal());
+    let watch = Arc::new(Watch::new(observer(context, can_move)));
+    let result = execute(&loaded, &watch, args.peek as usize).await;
+    // The moving display goes away before anything else is said.
+    let peeks = watch.close();
+    let report = result?;
+    if context.printer.is_json() {
+        return context.printer.json(&success(&report, &peeks));
+    }
+    let shown = if peeks.is_empty() { Ok(()) } else { context.printer.data(&show(&peeks)) };
     context.printer.note(&summary::render(&report, context.printer.err(), context.verbose > 0));
-    Ok(())
+    shown
 }
 
 async fn execute(loaded: &Loaded, watch: &Arc<Watch>, peek_rows: usize) -> Outcome<RunReport> {
@@ -63,20 +54,18 @@ async fn execute(loaded: &Loaded, watch: &Arc<Watch>, peek_rows: usize) -> Outco
     result.map_err(|error| stopped_or(error, &loaded.signals))
 }
 
-fn stopped_or(error: rapidbyte_engine::EngineError, signals: &Signals) -> Failure {
-    match (&error.cause, signals.received()) {
-        (Cause::Cancelled, Some(signal)) => Failure::Stopped(signal),
-        _ => Failure::Engine(error),
-    }
+/// After a signal the run ended because of it, whatever broke first on the way.
+fn stopped_or(error: EngineError, signals: &Signals) -> Failure {
+    signals.received().map_or(Failure::Engine(error), Failure::Stopped)
 }
 
-fn observer(context: &Context) -> Arc<dyn Observer> {
+fn observer(context: &Context, can_move: bool) -> Box<dyn Observer> {
     if context.printer.is_json() {
-        Arc::new(JsonLines::new())
-    } else if context.can_move {
-        Arc::new(Bars::new(context.printer.err()))
+        Box::new(JsonLines::new())
+    } else if can_move {
+        Box::new(Bars::new(context.printer.err()))
     } else {
-        Arc::new(Lines::new())
+        Box::new(Lines::new())
     }
 }
 
@@ -92,8 +81,7 @@ fn success(report: &RunReport, peeks: &[Peek]) -> Value {
         "report": report,
     });
     if !peeks.is_empty() {
-        document["peek"] =
-            peeks.iter().map(|peek| json!({ "stream": peek.stream.to_string(), "table": peek.table })).collect();
+        document["peek"] = peeks.iter().map(|peek| json!({ "stream": peek.stream.to_string(), "table": peek.table })).collect();
     }
     document
 }

@@ -128,14 +128,12 @@ impl Observer for Bars {
             }
             RunEvent::Retrying { stream, attempt, wait, error } => {
                 let label = self.style.warning("warning:");
-                let words = format!(
-                    "{stream}: attempt {attempt} failed, trying again in {}: {}",
-                    amounts::duration(wait),
-                    error.message()
-                );
+                let words =
+                    format!("{stream}: attempt {attempt} failed, trying again in {}: {}", amounts::duration(wait), error.message());
                 write_stderr(&format!("{label} {}\n", printable(&words)));
             }
             RunEvent::Published { stream, rows, location } => {
+                let rows = state.tallies.of_load(stream, rows);
                 self.end(state, stream, now, &format!("{} published at {location}", amounts::counted(rows, "row")));
             }
             RunEvent::Failed { stream, .. } => self.end(state, stream, now, "failed"),

@@ -51,7 +51,8 @@ impl Lines {
                 format!("{stream}: attempt {attempt} failed, trying again in {}: {}", amounts::duration(*wait), error.message())
             }
             RunEvent::Published { stream, rows, location } => {
-                format!("{stream}: {} published at {location}", amounts::counted(*rows, "row"))
+                let rows = tallies.of_load(stream, *rows);
+                format!("{stream}: {} published at {location}", amounts::counted(rows, "row"))
             }
             RunEvent::Failed { stream, error } => format!("{stream}: failed: {}", error.message()),
             RunEvent::Peek { .. } => return None,

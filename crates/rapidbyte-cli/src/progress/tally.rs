@@ -29,8 +29,7 @@ impl Tallies {
     }
 
     fn of(&mut self, stream: &StreamName, now: Instant) -> &mut Tally {
-        let fresh =
-            Tally { started: now, rows_read: 0, bytes_read: 0, rows_written: 0, bytes_written: 0, reported: now };
+        let fresh = Tally { started: now, rows_read: 0, bytes_read: 0, rows_written: 0, bytes_written: 0, reported: now };
         self.streams.entry(stream.clone()).or_insert(fresh)
     }
 
@@ -57,16 +56,16 @@ impl Tallies {
         tally.due(now, every)
     }
 
-    /// What is known of a stream.
-    pub(crate) fn get(&self, stream: &StreamName) -> Option<Tally> {
-        self.streams.get(stream).copied()
+    /// Rows of a load that is published now. A destination that does not keep rows counts none; what it took was committed.
+    pub(crate) fn of_load(&self, stream: &StreamName, published: u64) -> u64 {
+        self.streams.get(stream).map_or(published, |tally| published.max(tally.rows_written))
     }
 
     /// Rows and bytes read from all streams.
     pub(crate) fn total(&self) -> (u64, u64) {
-        self.streams.values().fold((0, 0), |(rows, bytes), tally| {
-            (rows.saturating_add(tally.rows_read), bytes.saturating_add(tally.bytes_read))
-        })
+        self.streams
+            .values()
+            .fold((0, 0), |(rows, bytes), tally| (rows.saturating_add(tally.rows_read), bytes.saturating_add(tally.bytes_read)))
     }
 }
 
@@ -105,6 +104,6 @@ mod tests {
         let mut tallies = Tallies::new(Duration::ZERO);
         assert_eq!(tallies.committed(&a, 1, 2, now).map(|tally| tally.rows_written), Some(1));
         assert_eq!(tallies.committed(&b, 5, 6, now).map(|tally| tally.bytes_written), Some(6));
-        assert_eq!(tallies.get(&a).map(|tally| tally.rows_written), Some(1));
+        assert_eq!((tallies.of_load(&a, 0), tallies.of_load(&a, 9)), (1, 9));
     }
 }

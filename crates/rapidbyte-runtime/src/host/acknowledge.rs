@@ -114,7 +114,11 @@ impl Host for HostState {
         Ok(acks.keep(letters).map_err(Into::into))
     }
 
-    async fn acknowledge(&mut self, barrier_id: u64, receipts: Vec<wit::Receipt>) -> wasmtime::Result<Result<(), wit::ConnectorError>> {
+    async fn acknowledge(
+        &mut self,
+        barrier_id: u64,
+        receipts: Vec<wit::Receipt>,
+    ) -> wasmtime::Result<Result<(), wit::ConnectorError>> {
         let Some(acks) = &mut self.acks else { return Ok(Err(out_of_place("acknowledge", "write").into())) };
         Ok(acks.take(barrier_id, crate::convert::all(receipts)).map_err(Into::into))
     }

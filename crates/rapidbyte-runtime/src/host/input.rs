@@ -52,7 +52,13 @@ fn to_wit(event: Event) -> wit_input::Event {
         }
         Event::ReplaceRange { stream, low, high } => wit_input::Event::ReplaceRange(wit::RangeEvent { stream, low, high }),
         Event::Barrier(Barrier { id, commit, last, position, transform_state }) => {
-            wit_input::Event::Barrier(wit_input::BarrierEvent { id, commit, last, position: position.map(Into::into), transform_state })
+            wit_input::Event::Barrier(wit_input::BarrierEvent {
+                id,
+                commit,
+                last,
+                position: position.map(Into::into),
+                transform_state,
+            })
         }
         Event::Heartbeat => wit_input::Event::Heartbeat,
         Event::End => wit_input::Event::End,

@@ -5,8 +5,8 @@ mod forward;
 mod input;
 mod net;
 mod output;
-mod progress;
 mod pollables;
+mod progress;
 mod state;
 mod telemetry;
 

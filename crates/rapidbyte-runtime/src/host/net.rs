@@ -10,7 +10,12 @@ use wasmtime_wasi::p2::{DynPollable, subscribe};
 impl Host for HostState {}
 
 impl HostTcpStream for HostState {
-    async fn connect(&mut self, host: String, port: u16, timeout_ms: u32) -> wasmtime::Result<Result<Resource<TcpStream>, NetError>> {
+    async fn connect(
+        &mut self,
+        host: String,
+        port: u16,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<Resource<TcpStream>, NetError>> {
         match self.net.connect(&host, port, timeout_ms).await {
             Ok(stream) => Ok(Ok(self.table.push(stream)?)),
             Err(error) => Ok(Err(error)),
@@ -27,7 +32,12 @@ impl HostTcpStream for HostState {
         Ok(self.table.get(&stream)?.read(max, min, timeout_ms).await)
     }
 
-    async fn write(&mut self, stream: Resource<TcpStream>, bytes: Vec<u8>, timeout_ms: u32) -> wasmtime::Result<Result<u64, NetError>> {
+    async fn write(
+        &mut self,
+        stream: Resource<TcpStream>,
+        bytes: Vec<u8>,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<u64, NetError>> {
         Ok(self.table.get(&stream)?.write(&bytes, timeout_ms).await)
     }
 

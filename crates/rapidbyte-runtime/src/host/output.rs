@@ -192,7 +192,12 @@ impl HostState {
 }
 
 impl Host for HostState {
-    async fn emit_schema(&mut self, stream: u32, schema_id: u32, ipc: Vec<u8>) -> wasmtime::Result<Result<(), wit::ConnectorError>> {
+    async fn emit_schema(
+        &mut self,
+        stream: u32,
+        schema_id: u32,
+        ipc: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), wit::ConnectorError>> {
         Ok(self.send_schema(stream, schema_id, ipc).await.map_err(Into::into))
     }
 

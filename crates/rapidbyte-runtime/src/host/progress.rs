@@ -39,7 +39,11 @@ impl HostState {
 }
 
 impl Host for HostState {
-    async fn emit_barrier(&mut self, position: wit::Position, wait_ms: u32) -> wasmtime::Result<Result<EmitOutcome, wit::ConnectorError>> {
+    async fn emit_barrier(
+        &mut self,
+        position: wit::Position,
+        wait_ms: u32,
+    ) -> wasmtime::Result<Result<EmitOutcome, wit::ConnectorError>> {
         Ok(self.send_barrier(position.into(), wait_ms).await.map_err(Into::into))
     }
 

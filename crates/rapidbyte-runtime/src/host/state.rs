@@ -51,7 +51,13 @@ impl StateAccess for NoState {
         Err(no_state())
     }
 
-    fn cas(&self, _scope: &StateScope, _key: &str, _expected: Option<&[u8]>, _value: Option<&[u8]>) -> Result<bool, ConnectorError> {
+    fn cas(
+        &self,
+        _scope: &StateScope,
+        _key: &str,
+        _expected: Option<&[u8]>,
+        _value: Option<&[u8]>,
+    ) -> Result<bool, ConnectorError> {
         Err(no_state())
     }
 }
@@ -93,7 +99,11 @@ async fn with_state<R: Send + 'static>(
 }
 
 impl wit_state::Host for HostState {
-    async fn state_get(&mut self, scope: wit_state::StateScope, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, wit::ConnectorError>> {
+    async fn state_get(
+        &mut self,
+        scope: wit_state::StateScope,
+        key: String,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, wit::ConnectorError>> {
         let store = Arc::clone(&self.state);
         let work = async move {
             let scope = scope_of(scope)?;

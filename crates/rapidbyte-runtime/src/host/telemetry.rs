@@ -128,7 +128,9 @@ impl TelemetryState {
     }
 
     fn metric(&mut self, name: String, kind: wit_telemetry::MetricKind, value: f64, labels: Vec<(String, String)>) {
-        let fine = !name.is_empty() && name.len() <= MAX_METRIC_NAME && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:".contains(&b));
+        let fine = !name.is_empty()
+            && name.len() <= MAX_METRIC_NAME
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:".contains(&b));
         if !fine || (!self.metrics.contains(&name) && self.metrics.len() >= MAX_METRICS) {
             self.dropped += 1;
             return;
@@ -169,7 +171,9 @@ impl wit_telemetry::Host for HostState {
     }
 
     async fn mark(&mut self, point: String) -> wasmtime::Result<()> {
-        let fine = !point.is_empty() && point.len() <= MAX_POINT && point.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        let fine = !point.is_empty()
+            && point.len() <= MAX_POINT
+            && point.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         if fine {
             mark(&point);
         } else {

@@ -534,3 +534,132 @@ pub(crate) fn downstream_closed() -> ConnectorError {
 pub(crate) fn upstream_closed() -> ConnectorError {
     ConnectorError::internal("upstream_closed", "the stage before has stopped")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: usize = 4 << 10;
+
+    fn batch(size: usize) -> Event {
+        Event::Batch { stream: 0, schema_id: 1, rows: 1, bytes: Bytes::from(vec![0; size]) }
+    }
+
+    fn options(budget: usize) -> LinkOptions {
+        LinkOptions::new(MemoryBudget::new(budget), Arc::default())
+    }
+
+    /// How many of these are taken before the link is full.
+    async fn taken(sender: &EventSender, size: usize) -> usize {
+        let mut count = 0;
+        while sender.send_timeout(batch(size), Duration::ZERO).await == Sent::Accepted {
+            count += 1;
+            assert!(count < 1_000, "no bound");
+        }
+        count
+    }
+
+    #[tokio::test]
+    async fn batches_own_bytes_and_the_common_budget_each_bound_a_link() {
+        let mut by_count = options(1 << 30);
+        by_count.max_batches = 3;
+        let (sender, _receiver) = link(by_count);
+        assert_eq!(taken(&sender, PIECE).await, 3);
+
+        let mut by_bytes = options(1 << 30);
+        by_bytes.max_bytes = 4 * PIECE;
+        let (sender, _receiver) = link(by_bytes);
+        assert_eq!(taken(&sender, PIECE).await, 4);
+
+        let shared = options(5 * PIECE);
+        let (one, _first) = link(shared.clone());
+        let (two, mut second) = link(shared);
+        assert_eq!(taken(&two, PIECE).await, 5);
+        assert_eq!(taken(&one, PIECE).await, 0);
+        second.recv().await.expect("one");
+        assert_eq!(taken(&one, PIECE).await, 1, "what one link gives back another may take");
+    }
+
+    #[tokio::test]
+    async fn a_batch_over_the_budget_passes_alone() {
+        let (sender, mut receiver) = link(options(PIECE));
+        assert_eq!(taken(&sender, 10 * PIECE).await, 1);
+        receiver.recv().await.expect("it");
+        assert_eq!(taken(&sender, PIECE).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_link_after_a_transform_is_never_starved_by_those_before_it() {
+        let before = options(2 * PIECE);
+        let after = LinkOptions { fed_by_transform: true, ..before.clone() };
+        let (source, _held) = link(before);
+        let (transform, mut receiver) = link(after);
+        assert_eq!(taken(&source, PIECE).await, 2);
+        assert_eq!(taken(&transform, PIECE).await, 1, "one beyond the budget");
+        receiver.recv().await.expect("it");
+        assert_eq!(taken(&transform, PIECE).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_full_link_takes_nothing_and_wakes_the_sender_when_there_is_room() {
+        let (sender, mut receiver) = link(options(PIECE));
+        assert_eq!(taken(&sender, PIECE).await, 1);
+        let started = std::time::Instant::now();
+        assert_eq!(sender.send_timeout(batch(PIECE), Duration::from_millis(50)).await, Sent::Full);
+        assert!(started.elapsed() >= Duration::from_millis(50));
+        let waiter = sender.waiter();
+        let sending = tokio::spawn(async move {
+            waiter.ready().await;
+            sender.send(batch(PIECE)).await
+        });
+        tokio::task::yield_now().await;
+        receiver.recv().await.expect("the first");
+        receiver.recv().await.expect("the second");
+        sending.await.expect("joined").expect("sent");
+    }
+
+    #[tokio::test]
+    async fn a_barrier_that_finds_no_room_is_not_asked_for() {
+        let (sender, mut receiver) = link(options(1 << 20));
+        for _ in 0..MAX_CONTROL {
+            sender.send(Event::Heartbeat).await.expect("room");
+        }
+        assert_eq!(sender.send_barrier(Duration::ZERO, || panic!("asked")).await, Sent::Full);
+        receiver.recv().await.expect("one");
+        assert_eq!(sender.send_barrier(Duration::ZERO, || None).await, Sent::Accepted);
+    }
+
+    #[tokio::test]
+    async fn ends_that_vanish_are_seen_and_their_bytes_given_back() {
+        let shared = options(4 * PIECE);
+        let budget = shared.budget.clone();
+        let (sender, receiver) = link(shared.clone());
+        assert_eq!(taken(&sender, PIECE).await, 4);
+        assert_eq!(budget.available(), 0);
+        drop(receiver);
+        assert_eq!(budget.available(), 4 * PIECE);
+        assert_eq!(sender.send_timeout(batch(PIECE), Duration::ZERO).await, Sent::Closed);
+        assert_eq!(sender.send(Event::End).await.expect_err("closed").code, "downstream_closed");
+
+        let (sender, mut receiver) = link(shared);
+        let other = sender.clone();
+        other.send(batch(PIECE)).await.expect("room");
+        drop(other);
+        assert!(matches!(receiver.recv().await, Ok(Event::Batch { .. })));
+        assert_eq!(receiver.recv_timeout(Duration::ZERO).await, Ok(None), "one sender is left");
+        drop(sender);
+        assert_eq!(receiver.recv().await.expect_err("closed").code, "upstream_closed");
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_gives_up_leaves_no_place_taken() {
+        let (sender, mut receiver) = link(options(PIECE));
+        assert_eq!(taken(&sender, PIECE).await, 1);
+        for _ in 0..10 {
+            assert_eq!(sender.send_timeout(batch(PIECE), Duration::from_millis(1)).await, Sent::Full);
+        }
+        receiver.recv().await.expect("it");
+        assert_eq!(sender.shared.options.budget.available(), PIECE);
+        assert_eq!(taken(&sender, PIECE).await, 1);
+    }
+}

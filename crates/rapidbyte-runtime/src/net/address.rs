@@ -66,11 +66,8 @@ fn reach_v6(v6: Ipv6Addr) -> Reach {
     if never {
         return Reach::Never;
     }
-    let own = if v6.is_loopback() || s[0] & 0xfe00 == 0xfc00 || s[0] == 0x100 || is_reserved(s) {
-        Reach::Local
-    } else {
-        Reach::Public
-    };
+    let own =
+        if v6.is_loopback() || s[0] & 0xfe00 == 0xfc00 || s[0] == 0x100 || is_reserved(s) { Reach::Local } else { Reach::Public };
     embedded_v4(v6).into_iter().map(reach_v4).fold(own, Ord::max)
 }
 

@@ -178,6 +178,11 @@ impl HostTcpStream {
 
     /// Encrypts from here on, in the host. Refused while received bytes have not been read.
     pub fn start_tls(&mut self, server_name: &str, verify: TlsVerify, alpn: &[&str]) -> Result<TlsInfo, NetError> {
+        // Bytes an async driver has asked for and not taken would be believed to have come encrypted.
+        #[cfg(feature = "tokio")]
+        if self.pending.has_unread() {
+            return Err(NetError { code: NetCode::Tls, message: "the peer sent bytes in the clear before TLS".into(), hint: None });
+        }
         self.backend.start_tls(server_name, verify, alpn, self.timeout)
     }
 

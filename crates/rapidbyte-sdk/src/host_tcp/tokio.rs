@@ -28,6 +28,12 @@ pub(super) struct Pending {
     at: usize,
 }
 
+impl Pending {
+    pub(super) fn has_unread(&self) -> bool {
+        self.at < self.unread.len()
+    }
+}
+
 thread_local! {
     /// Who waits for which socket.
     static WAITING: RefCell<Vec<(Pollable, Waker)>> = const { RefCell::new(Vec::new()) };

@@ -42,7 +42,7 @@ pub(super) fn resolve(tx: &Transaction<'_>, name: &str, identity: &str, now_ms: 
         ));
     }
     let record = PipelineRecord {
-        id: PipelineId::random(),
+        id: PipelineId::derived(name, identity),
         name: name.to_owned(),
         source_identity: identity.to_owned(),
         created_at_ms: now_ms,

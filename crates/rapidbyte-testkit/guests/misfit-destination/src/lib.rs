@@ -95,7 +95,12 @@ impl Guest for Misfit {
         Ok(request
             .streams
             .into_iter()
-            .map(|stream| ClaimedStream { epoch: epoch(stream.known_epoch), newest_generation: 0, generation: None, receipts: vec![] })
+            .map(|stream| ClaimedStream {
+                epoch: epoch(stream.known_epoch),
+                newest_generation: 0,
+                generation: None,
+                receipts: vec![],
+            })
             .collect())
     }
 

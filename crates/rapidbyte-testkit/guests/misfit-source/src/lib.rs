@@ -95,9 +95,10 @@ fn emit_good(batches: u64) -> Result<ReadSummary, ConnectorError> {
     Ok(summary(batches * u64::from(rows), batches))
 }
 
+/// Recursion without locals in linear memory, whose own stack would run over first, and not to be made a loop.
+#[inline(never)]
 fn deep(n: u64) -> u64 {
-    let block = std::hint::black_box([n; 64]);
-    if n == u64::MAX { block[1] } else { deep(n + 1).wrapping_add(block[3]) }
+    if n == u64::MAX { 0 } else { deep(n + 1).rotate_left((n & 63) as u32).wrapping_mul(n | 1) }
 }
 
 fn tls_options() -> TlsOptions {
@@ -212,7 +213,10 @@ fn run(mode: &str) -> Result<ReadSummary, ConnectorError> {
             let at = std::time::Instant::now();
             let outcome = stream.read(1024, 1, number("timeout") as u32).map_err(net)?;
             let waited = at.elapsed().as_millis();
-            Err(report(format!("{} after {waited}", if matches!(outcome, ReadOutcome::WouldBlock) { "would block" } else { "data" })))
+            Err(report(format!(
+                "{} after {waited}",
+                if matches!(outcome, ReadOutcome::WouldBlock) { "would block" } else { "data" }
+            )))
         }
         "echo" => {
             let stream = connect()?;
@@ -381,7 +385,12 @@ impl Guest for Misfit {
         if text("mode") == "out-of-place" {
             emit_barrier(&position("1"), 0)?;
         }
-        Ok(vec![CheckItem { name: "misfit".into(), status: CheckStatus::Ok, message: format!("fine, {}", text("secret")), hint: None }])
+        Ok(vec![CheckItem {
+            name: "misfit".into(),
+            status: CheckStatus::Ok,
+            message: format!("fine, {}", text("secret")),
+            hint: None,
+        }])
     }
 
     fn discover() -> Result<Vec<DiscoveredStream>, ConnectorError> {

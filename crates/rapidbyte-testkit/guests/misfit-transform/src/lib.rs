@@ -9,9 +9,7 @@ wit_bindgen::generate!({
 use exports::rapidbyte::connector::transform::{Guest, TransformRequest};
 use rapidbyte::connector::forward::forward_barrier;
 use rapidbyte::connector::input::{Event, next_event};
-use rapidbyte::connector::output::{
-    EmitOutcome, emit_batch, emit_dead_letters, emit_range, emit_schema, emit_truncate,
-};
+use rapidbyte::connector::output::{EmitOutcome, emit_batch, emit_dead_letters, emit_range, emit_schema, emit_truncate};
 use rapidbyte::connector::types::*;
 use serde_json::Value;
 use std::sync::Mutex;

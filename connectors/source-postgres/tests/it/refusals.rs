@@ -1,0 +1,154 @@
+//! What can't be read is refused by name, with a hint.
+
+use crate::{read, request, server, source, stream};
+use postgres_wire::test_server::PostgresServer;
+use rapidbyte_sdk::testing::FakeHost;
+use rapidbyte_sdk::{CheckStatus, ConnectorError, ErrorCategory, InitContext, Source, StreamContext, StreamName, SyncMode};
+use serde_json::json;
+use source_postgres::PostgresSource;
+
+fn refused(context: StreamContext) -> ConnectorError {
+    match read(server(), context) {
+        Ok(_) => panic!("the read should have been refused"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn missing_tables_and_columns_are_named() {
+    let error = refused(stream("wied"));
+    assert_eq!((error.category, error.code.as_str()), (ErrorCategory::Schema, "missing_table"));
+    assert_eq!(error.hint.as_deref(), Some("did you mean `public.wide`?"));
+    let mut context = stream("wide");
+    context.selected_columns = Some(vec!["id".into(), "c_txt".into()]);
+    let error = refused(context.clone());
+    assert_eq!((error.code.as_str(), error.hint.as_deref()), ("missing_column", Some("did you mean `c_text`?")));
+    context.selected_columns = Some(vec!["id".into(), "id".into()]);
+    assert_eq!(refused(context.clone()).code, "repeated_column");
+    context.selected_columns = Some(Vec::new());
+    assert_eq!(refused(context).code, "no_columns");
+    let mut context = stream("wide");
+    context.sync_mode = SyncMode::Cdc;
+    assert_eq!(refused(context).code, "sync_mode");
+}
+
+#[test]
+fn a_record_above_the_limit_is_refused_by_name() {
+    let server = PostgresServer::start();
+    server
+        .connect()
+        .batch_execute(
+            "CREATE TABLE big (id int PRIMARY KEY, small text, large bytea);
+             INSERT INTO big SELECT i, repeat('s', 100000), '' FROM generate_series(1, 50) i;
+             INSERT INTO big VALUES (51, repeat('s', 900000), decode(repeat('00', 5000000), 'hex'))",
+        )
+        .unwrap();
+    let mut context = stream("big");
+    context.limits.max_record_bytes = 1 << 20;
+    let Err(error) = read(&server, context.clone()) else { panic!("the record should have been refused") };
+    assert_eq!((error.category, error.code.as_str()), (ErrorCategory::Data, "record_too_large"));
+    assert!(error.message.contains("stream `public.big`, column `large`, key `id` = 51"), "{}", error.message);
+    // The limit itself fits.
+    context.limits.max_record_bytes = 5_900_004;
+    assert_eq!(read(&server, context).unwrap().1.records, 51);
+}
+
+#[test]
+fn batches_stay_within_their_limits() {
+    let mut context = stream("wide");
+    context.limits.max_batch_bytes = 256 << 10;
+    let (host, summary) = read(server(), context).unwrap();
+    assert!(summary.batches_emitted > 5);
+    for emitted in host.emitted() {
+        if let rapidbyte_sdk::testing::Emitted::Batch { ipc, .. } = emitted {
+            assert!(ipc.len() <= 256 << 10);
+        }
+    }
+    assert_eq!(summary.records, 3000);
+    assert!(summary.perf.connect_ns > 0 && summary.perf.query_ns > 0 && summary.perf.fetch_ns > 0 && summary.perf.encode_ns > 0);
+}
+
+#[test]
+fn check_reports_each_problem_with_a_way_out() {
+    let server = PostgresServer::start();
+    server
+        .connect()
+        .batch_execute(
+            "CREATE TABLE open (id int, secret text); CREATE TABLE closed (id int); CREATE TABLE guarded (id int);
+             ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+             CREATE ROLE \"lim ited\" LOGIN PASSWORD 'secret'; GRANT SELECT (id) ON open TO \"lim ited\"; GRANT SELECT ON guarded TO \"lim ited\";
+             CREATE SCHEMA hidden; CREATE TABLE hidden.t (id int)",
+        )
+        .unwrap();
+    let mut config = server.config_json("app");
+    config["user"] = json!("lim ited");
+    let make = |config: &serde_json::Value| PostgresSource::init(config.clone(), InitContext::default()).unwrap();
+    let mut part = stream("open");
+    part.selected_columns = Some(vec!["id".into()]);
+    let streams = [
+        part.clone(),
+        stream("open"),
+        stream("closed"),
+        StreamContext::full_refresh(StreamName::qualified("hidden", "t")),
+        stream("guarded"),
+        stream("opne"),
+    ];
+    let items = make(&config).validate(&streams).unwrap();
+    let found: Vec<(CheckStatus, Option<&str>)> = items.iter().map(|item| (item.status, item.hint.as_deref())).collect();
+    assert_eq!(
+        found,
+        [
+            (CheckStatus::Ok, None),
+            (CheckStatus::Ok, None),
+            (CheckStatus::Failed, Some("run at the source: GRANT SELECT ON \"public\".\"open\" TO \"lim ited\"")),
+            (CheckStatus::Failed, Some("run at the source: GRANT SELECT ON \"public\".\"closed\" TO \"lim ited\"")),
+            (CheckStatus::Failed, Some("run at the source: GRANT USAGE ON SCHEMA \"hidden\" TO \"lim ited\"")),
+            (CheckStatus::Warning, Some("read as a role with BYPASSRLS to load all rows")),
+            (CheckStatus::Failed, Some("did you mean `public.open`?")),
+        ],
+        "{items:#?}"
+    );
+    // What the check says holds for the read, and its advice works.
+    let read_as = |stream: StreamContext| {
+        let host = FakeHost::install();
+        make(&config).read(&request(stream), &mut host.source_output())
+    };
+    assert!(read_as(part).is_ok());
+    assert_eq!(read_as(stream("closed")).unwrap_err().category, ErrorCategory::Permission);
+    server.connect().batch_execute("GRANT SELECT ON \"public\".\"closed\" TO \"lim ited\"").unwrap();
+    assert!(read_as(stream("closed")).is_ok());
+
+    config["password"] = json!("canary");
+    let items = make(&config).validate(&streams).unwrap();
+    assert_eq!((items.len(), items[0].status), (1, CheckStatus::Failed));
+    assert!(items[0].hint.is_some() && !format!("{items:?}").contains("canary"));
+}
+
+#[test]
+fn identity_names_the_database_not_the_address() {
+    let first = source(server()).identity().unwrap().unwrap();
+    let mut config = server().config_json("app");
+    config["host"] = json!("localhost");
+    let same = PostgresSource::init(config.clone(), InitContext::default()).unwrap().identity().unwrap().unwrap();
+    assert_eq!(first, same);
+    config["database"] = json!("postgres");
+    let other = PostgresSource::init(config, InitContext::default()).unwrap().identity().unwrap().unwrap();
+    assert_ne!(first, other);
+}
+
+#[test]
+fn a_default_schema_serves_streams_without_one() {
+    let mut context = stream("no_rows");
+    context.name.namespace = None;
+    assert!(read(server(), context).is_ok());
+    let mut config = server().config_json("app");
+    config["schema"] = json!("elsewhere");
+    let mut context = stream("no_rows");
+    context.name.namespace = None;
+    let host = FakeHost::install();
+    let error = PostgresSource::init(config, InitContext::default())
+        .unwrap()
+        .read(&request(context), &mut host.source_output())
+        .unwrap_err();
+    assert_eq!(error.code, "missing_table");
+}

@@ -1,0 +1,153 @@
+//! A transform that keeps the rows that satisfy typed predicates.
+
+mod config;
+mod operand;
+mod predicate;
+
+use crate::config::Conditions;
+use crate::predicate::Ready;
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_buffer::BooleanBuffer;
+use arrow_schema::Schema;
+use arrow_select::filter::filter_record_batch;
+use rapidbyte_sdk::{
+    CheckItem, CheckStatus, ConnectorError, Event, InitContext, Input, SchemaId, StreamContext, Transform, TransformOutput,
+    TransformRequest, TransformSummary, suggest,
+};
+use std::collections::HashMap;
+
+pub use config::{Config, Match, Operator, Predicate};
+
+/// The connector.
+pub struct Filter {
+    conditions: Conditions,
+}
+
+rapidbyte_sdk::connector_main!(transform, Filter);
+
+/// What is asked of the batches of one schema.
+struct Plan {
+    id: SchemaId,
+    conditions: Vec<Ready>,
+}
+
+impl Transform for Filter {
+    type Config = Config;
+
+    fn init(config: Config, _context: InitContext) -> Result<Self, ConnectorError> {
+        Ok(Self { conditions: Conditions::new(config)? })
+    }
+
+    fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
+        let names: Vec<_> = streams.iter().map(|stream| &stream.name).collect();
+        let stranger = |entry: &str| CheckItem {
+            name: format!("stream {entry}"),
+            status: CheckStatus::Failed,
+            message: format!("the pipeline has no stream `{entry}`, so nothing would be filtered there"),
+            hint: Some("correct `streams`".into()),
+        };
+        let mut items: Vec<CheckItem> = self.conditions.strangers(&names).map(stranger).collect();
+        for stream in streams.iter().filter(|stream| self.conditions.apply_to(&stream.name)) {
+            // Where columns are selected, a column that is missing is known before the run.
+            let missing = stream.selected_columns.as_ref().and_then(|columns| {
+                self.conditions.all.iter().map(|condition| &condition.field).find(|field| !columns.contains(field))
+            });
+            items.push(CheckItem {
+                name: format!("stream {}", stream.name),
+                status: if missing.is_some() { CheckStatus::Failed } else { CheckStatus::Ok },
+                message: match missing {
+                    Some(field) => format!("column `{field}` is asked for and not among the selected columns"),
+                    None => format!("filtered by {}", self.columns()),
+                },
+                hint: missing.map(|field| format!("select `{field}` too, or list this transform's `streams`")),
+            });
+        }
+        Ok(items)
+    }
+
+    fn transform(
+        &mut self,
+        request: &TransformRequest,
+        input: &mut Input,
+        output: &mut TransformOutput,
+    ) -> Result<TransformSummary, ConnectorError> {
+        let mut plans: HashMap<(u32, u32), Plan> = HashMap::new();
+        loop {
+            match input.next()? {
+                Event::Schema { stream, schema_id, schema } if self.conditions.apply_to(&context(request, stream)?.name) => {
+                    let conditions = self.ready(context(request, stream)?, &schema)?;
+                    plans.insert((stream, schema_id), Plan { id: output.schema(stream, schema)?, conditions });
+                }
+                Event::Batch { stream, schema_id, batch, bytes } => match plans.get(&(stream, schema_id)) {
+                    Some(plan) => {
+                        output.received(batch.num_rows() as u64, bytes);
+                        if let Some(kept) = self.keep(plan, &batch)? {
+                            output.batch(plan.id, &kept)?;
+                        }
+                    }
+                    None => output.pass(Event::Batch { stream, schema_id, batch, bytes })?,
+                },
+                Event::End => return Ok(output.summary()),
+                other => output.pass(other)?,
+            }
+        }
+    }
+}
+
+fn context(request: &TransformRequest, stream: u32) -> Result<&StreamContext, ConnectorError> {
+    request.streams.get(stream as usize).ok_or_else(|| {
+        ConnectorError::internal("unknown_stream", format!("an event names stream {stream}, which the task has not"))
+    })
+}
+
+impl Filter {
+    /// The columns that are asked for, in words.
+    fn columns(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for condition in &self.conditions.all {
+            let name = format!("`{}`", condition.field);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join(", ")
+    }
+
+    fn ready(&self, context: &StreamContext, schema: &Schema) -> Result<Vec<Ready>, ConnectorError> {
+        let ready = |condition: &config::Condition| {
+            let column = schema.index_of(&condition.field).map_err(|_| {
+                let hint = suggest::column_hint(&condition.field, schema);
+                ConnectorError::schema(
+                    "unknown_column",
+                    format!("stream `{}` has no column `{}` to filter by", context.name, condition.field),
+                )
+                .with_hint(format!("{hint}; a transform's `streams` says which streams it applies to"))
+            })?;
+            Ready::new(condition, column, schema.field(column))
+        };
+        self.conditions.all.iter().map(ready).collect()
+    }
+
+    /// The rows that stay; `None` when none does.
+    fn keep(&self, plan: &Plan, batch: &RecordBatch) -> Result<Option<RecordBatch>, ConnectorError> {
+        let mut held = plan.conditions.iter().map(|ready| ready.holds(batch.column(ready.column)));
+        let first = held.next().unwrap_or_else(|| BooleanBuffer::new_set(batch.num_rows()));
+        let kept = match self.conditions.combine {
+            Match::All => held.fold(first, |all, next| &all & &next),
+            Match::Any => held.fold(first, |any, next| &any | &next),
+        };
+        let count = kept.count_set_bits();
+        if count == 0 {
+            return Ok(None);
+        }
+        if count == batch.num_rows() {
+            return Ok(Some(batch.clone()));
+        }
+        filter_record_batch(batch, &BooleanArray::new(kept, None))
+            .map(Some)
+            .map_err(|error| ConnectorError::internal("filter", format!("a batch could not be filtered: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests;

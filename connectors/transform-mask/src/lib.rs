@@ -1,0 +1,231 @@
+//! A transform that hides personal data on its way.
+
+mod config;
+mod method;
+
+use crate::config::Masks;
+use crate::method::Method;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{Schema, SchemaRef};
+use rapidbyte_sdk::{
+    CheckItem, CheckStatus, ConnectorError, Event, InitContext, Input, SchemaId, StreamContext, Transform, TransformOutput,
+    TransformRequest, TransformSummary, suggest,
+};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use config::{Config, MethodName, Rule, Salt};
+
+/// The connector.
+pub struct Mask {
+    masks: Masks,
+}
+
+rapidbyte_sdk::connector_main!(transform, Mask);
+
+/// The most bytes that the frame of a batch takes for each column, beside its values.
+const FRAME_BYTES_PER_COLUMN: u64 = 512;
+
+/// What is done to the batches of one schema.
+struct Plan {
+    id: SchemaId,
+    schema: SchemaRef,
+    /// By column; `None` passes it on.
+    methods: Vec<Option<Method>>,
+}
+
+impl Transform for Mask {
+    type Config = Config;
+
+    fn init(config: Config, _context: InitContext) -> Result<Self, ConnectorError> {
+        Ok(Self { masks: Masks::new(config)? })
+    }
+
+    fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
+        let names: Vec<_> = streams.iter().map(|stream| &stream.name).collect();
+        let mut items: Vec<CheckItem> = self
+            .masks
+            .strangers(&names)
+            .map(|entry| CheckItem {
+                name: format!("stream {entry}"),
+                status: CheckStatus::Failed,
+                message: format!("the pipeline has no stream `{entry}`, so nothing would be masked there"),
+                hint: Some("correct `streams`".into()),
+            })
+            .collect();
+        for stream in streams.iter().filter(|stream| self.masks.apply_to(&stream.name)) {
+            // Where columns are selected, a column that is missing is known before the run.
+            let missing = stream
+                .selected_columns
+                .as_ref()
+                .and_then(|columns| self.masks.columns.iter().map(|(field, _)| field).find(|field| !columns.contains(field)));
+            items.push(CheckItem {
+                name: format!("stream {}", stream.name),
+                status: if missing.is_some() { CheckStatus::Failed } else { CheckStatus::Ok },
+                message: match missing {
+                    Some(field) => format!("column `{field}` is to be masked and not among the selected columns"),
+                    None => format!("masked: {}", self.columns()),
+                },
+                hint: missing.map(|field| format!("remove `{field}` from the masked columns, or list this transform's `streams`")),
+            });
+        }
+        Ok(items)
+    }
+
+    fn transform(
+        &mut self,
+        request: &TransformRequest,
+        input: &mut Input,
+        output: &mut TransformOutput,
+    ) -> Result<TransformSummary, ConnectorError> {
+        let mut plans: HashMap<(u32, u32), Plan> = HashMap::new();
+        loop {
+            match input.next()? {
+                Event::Schema { stream, schema_id, schema } if self.masks.apply_to(&context(request, stream)?.name) => {
+                    let plan = self.plan(context(request, stream)?, stream, &schema, output)?;
+                    plans.insert((stream, schema_id), plan);
+                }
+                Event::Batch { stream, schema_id, batch, bytes } => match plans.get(&(stream, schema_id)) {
+                    Some(plan) => {
+                        output.received(batch.num_rows() as u64, bytes);
+                        emit(plan, &batch, context(request, stream)?.limits.max_batch_bytes, output)?;
+                    }
+                    None => output.pass(Event::Batch { stream, schema_id, batch, bytes })?,
+                },
+                Event::ReplaceRange { stream, range } => {
+                    let context = context(request, stream)?;
+                    let key = context.primary_key.iter().find(|key| self.masks.columns.iter().any(|(field, _)| field == *key));
+                    if let Some(key) = key.filter(|_| self.masks.apply_to(&context.name)) {
+                        // The range speaks of values as they were; the destination holds masked ones.
+                        return Err(ConnectorError::config(
+                            "masked_key",
+                            format!("stream `{}` is replaced by ranges of its key, and key column `{key}` is masked", context.name),
+                        )
+                        .with_hint("leave the key unmasked, or use another write mode"));
+                    }
+                    output.pass(Event::ReplaceRange { stream, range })?;
+                }
+                Event::DeadLetters(mut letters) => {
+                    for letter in &mut letters {
+                        if self.masks.apply_to(&context(request, letter.stream)?.name) {
+                            letter.record_json = self.redact_record(&letter.record_json);
+                        }
+                    }
+                    output.dead_letters(&letters)?;
+                }
+                Event::End => return Ok(output.summary()),
+                other => output.pass(other)?,
+            }
+        }
+    }
+}
+
+fn context(request: &TransformRequest, stream: u32) -> Result<&StreamContext, ConnectorError> {
+    request.streams.get(stream as usize).ok_or_else(|| {
+        ConnectorError::internal("unknown_stream", format!("an event names stream {stream}, which the task has not"))
+    })
+}
+
+impl Mask {
+    /// The masked columns, in words.
+    fn columns(&self) -> String {
+        let names: Vec<String> = self.masks.columns.iter().map(|(field, _)| format!("`{field}`")).collect();
+        names.join(", ")
+    }
+
+    /// The record of a row that an earlier stage refused, with everything under a masked column's name taken out. Its type
+    /// may not fit the column any more, so the column's own method can't be used.
+    fn redact_record(&self, json: &str) -> String {
+        match serde_json::from_str::<Value>(json) {
+            Ok(mut record @ (Value::Object(_) | Value::Array(_))) => {
+                self.redact_value(&mut record);
+                record.to_string()
+            }
+            // Not a record that could be looked into.
+            Ok(_) | Err(_) => "\"***\"".into(),
+        }
+    }
+
+    fn redact_value(&self, value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                for (key, value) in object {
+                    if self.masks.columns.iter().any(|(field, _)| field == key) {
+                        *value = Value::from("***");
+                    } else {
+                        self.redact_value(value);
+                    }
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.redact_value(item)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    fn plan(
+        &self,
+        context: &StreamContext,
+        stream: u32,
+        schema: &Schema,
+        output: &mut TransformOutput,
+    ) -> Result<Plan, ConnectorError> {
+        if let Some((missing, _)) = self.masks.columns.iter().find(|(field, _)| schema.index_of(field).is_err()) {
+            let hint = suggest::column_hint(missing, schema);
+            return Err(ConnectorError::schema(
+                "unknown_column",
+                format!("stream `{}` has no column `{missing}` to mask", context.name),
+            )
+            .with_hint(format!("{hint}; a transform's `streams` says which streams it applies to")));
+        }
+        let method = |name: &str| self.masks.columns.iter().find(|(field, _)| field == name).map(|(_, method)| method.clone());
+        let methods: Vec<Option<Method>> = schema.fields().iter().map(|field| method(field.name())).collect();
+        let fields: Vec<_> = schema
+            .fields()
+            .iter()
+            .zip(&methods)
+            .map(|(field, method)| method.as_ref().map_or_else(|| field.clone(), |method| Arc::new(method.field(field))))
+            .collect();
+        let masked = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+        for (field, method) in schema.fields().iter().zip(&methods) {
+            if let Some(method) = method {
+                // A type that can't be masked is told before the first row.
+                method.apply(field, &arrow_array::new_empty_array(field.data_type()))?;
+            }
+        }
+        let id = output.schema(stream, masked.clone())?;
+        Ok(Plan { id, schema: masked, methods })
+    }
+}
+
+/// Masks a batch and hands it on, in parts where it has grown beyond the limit.
+fn emit(plan: &Plan, batch: &RecordBatch, limit: u64, output: &mut TransformOutput) -> Result<(), ConnectorError> {
+    let before = batch.schema();
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for ((array, field), method) in batch.columns().iter().zip(before.fields()).zip(&plan.methods) {
+        columns.push(match method {
+            Some(method) => method.apply(field, array)?,
+            None => array.clone(),
+        });
+    }
+    let masked = RecordBatch::try_new(plan.schema.clone(), columns)
+        .map_err(|error| ConnectorError::internal("mask", format!("a masked batch could not be made: {error}")))?;
+    let frame = FRAME_BYTES_PER_COLUMN * masked.num_columns() as u64;
+    emit_within(plan.id, &masked, limit.saturating_sub(frame), output)
+}
+
+/// Halves a batch until each part stays below the limit; a row is not divided.
+fn emit_within(id: SchemaId, batch: &RecordBatch, limit: u64, output: &mut TransformOutput) -> Result<(), ConnectorError> {
+    let rows = batch.num_rows();
+    // The bytes of these rows alone: columns that were passed on share the buffer of the whole batch they came in.
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().map_or(u64::MAX, |bytes| bytes as u64);
+    if rows <= 1 || batch.columns().iter().map(bytes).fold(0, u64::saturating_add) <= limit {
+        return output.batch(id, batch);
+    }
+    let half = rows / 2;
+    emit_within(id, &batch.slice(0, half), limit, output)?;
+    emit_within(id, &batch.slice(half, rows - half), limit, output)
+}
+
+#[cfg(test)]
+mod tests;

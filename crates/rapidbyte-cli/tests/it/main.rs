@@ -1,0 +1,13 @@
+//! The product as its users get it: these tests run the binary that `cargo xtask test` has built, and link none of it.
+
+mod cancel;
+mod cases;
+mod crash;
+mod house;
+mod keys;
+mod postgres;
+mod readme;
+mod scaffold;
+mod secrets;
+mod tables;
+mod wit_golden;

@@ -1,0 +1,31 @@
+//! Waiting with an end.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+const POLL: Duration = Duration::from_millis(5);
+
+/// Waits until `look` finds something.
+///
+/// # Panics
+/// When it has found nothing in time; the message says what was waited for, and the place is the caller's.
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within_polled(limit, POLL, what, look)
+}
+
+/// As [`within`], looking less often: for what is costly to look at.
+///
+/// # Panics
+/// As [`within`].
+#[track_caller]
+pub fn within_polled<T>(limit: Duration, poll: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {limit:?} for {what}");
+        thread::sleep(poll);
+    }
+}

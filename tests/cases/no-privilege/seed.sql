@@ -1,0 +1,5 @@
+-- What is to be moved, and what an earlier load has left at the destination.
+CREATE TABLE orders AS SELECT i AS id, 'order ' || i AS title FROM generate_series(1, 1000) i;
+CREATE SCHEMA raw;
+CREATE TABLE raw.kept AS SELECT i AS id FROM generate_series(1, 10) i;
+DO $$ BEGIN CREATE ROLE case_reader LOGIN PASSWORD 'reader'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
