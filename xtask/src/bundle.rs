@@ -15,7 +15,7 @@ pub(crate) enum Flavour {
     CrashPoints,
 }
 
-/// First-party connectors; `probe-…` ones are fixtures of the tests and are not bundled.
+/// Every connector of the tree.
 fn names() -> Outcome<Vec<String>> {
     let dir = root().join("connectors");
     let mut names: Vec<String> = fs::read_dir(&dir)
@@ -43,14 +43,20 @@ pub(crate) fn connectors() -> Outcome<PathBuf> {
     )?;
     let packed = target_dir().join("connectors");
     for name in names()? {
+        let into = if name.starts_with("probe-") { fixtures_dir() } else { packed.clone() };
         let file = format!("{}.wasm", name.replace('-', "_"));
         pack(
             &built.join(TARGET).join("release").join(&file),
             &root().join("connectors").join(&name).join("manifest.json"),
-            &packed.join(&name),
+            &into.join(&name),
         )?;
     }
     Ok(packed)
+}
+
+/// Where the tests' own connectors are packed: those named `probe-…`, which are not bundled.
+pub(crate) fn fixtures_dir() -> PathBuf {
+    target_dir().join("fixtures")
 }
 
 fn pack(component: &Path, manifest_file: &Path, into: &Path) -> Outcome {

@@ -14,6 +14,7 @@ pub(crate) fn told(command: &mut Command, binary: &Path, crashing: &Path) -> Out
         .env("RAPIDBYTE_TEST_BINARY", binary)
         .env("RAPIDBYTE_TEST_CRASH_BINARY", crashing)
         .env("RAPIDBYTE_TEST_CONNECTORS", target_dir().join("connectors"))
+        .env("RAPIDBYTE_TEST_FIXTURES", bundle::fixtures_dir())
         .env("RAPIDBYTE_TEST_PYTHON", system::python()?)
         .env("RAPIDBYTE_TEST_POSTGRES_BIN", postgres);
     Ok(())

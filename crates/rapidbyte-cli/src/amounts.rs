@@ -7,7 +7,7 @@ pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -39,6 +39,9 @@ pub(crate) fn bytes(number: u64) -> String {
 /// `1.23 s`, `45 ms`, `2 min 03 s`
 pub(crate) fn duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0 s".to_owned();
+    }
     if nanos < 1_000_000 {
         return format!("{} µs", nanos / 1_000);
     }
@@ -88,7 +91,7 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (millis, text) in [(0, "0 µs"), (45, "45 ms"), (1_234, "1.23 s"), (123_000, "2 min 03 s"), (7_260_000, "2 h 01 min")] {
+        for (millis, text) in [(0, "0 s"), (45, "45 ms"), (1_234, "1.23 s"), (123_000, "2 min 03 s"), (7_260_000, "2 h 01 min")] {
             assert_eq!(duration(Duration::from_millis(millis)), text);
         }
     }

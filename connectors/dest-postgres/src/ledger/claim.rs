@@ -136,7 +136,8 @@ fn mismatch(session: &mut Session, request: &ClaimRequest, key: &StreamKey) -> R
         format!("the stream `{shown}` of this pipeline was loaded from another source: `{known}`"),
     )
     .with_hint(format!(
-        "point the pipeline at that source again, or forget what was loaded with: DELETE FROM _rapidbyte.streams WHERE pipeline_id = '{}'",
+        "point the pipeline at that source again, or forget what was loaded with: \
+         DELETE FROM _rapidbyte.streams WHERE pipeline_id = '{}'",
         request.run.pipeline_id.replace('\'', "''")
     )))
 }

@@ -4,7 +4,8 @@ use rapidbyte_sdk::{CommitState, ErrorCategory, WriteMode};
 
 fn ledger(place: &Place) -> String {
     place.value(
-        "SELECT coalesce(string_agg(x::text, '; '), '') FROM (SELECT s.epoch, s.newest_generation, g.state, r.partition, r.seq, r.rows
+        "SELECT coalesce(string_agg(x::text, '; '), '') FROM (
+         SELECT s.epoch, s.newest_generation, g.state, r.partition, r.seq, r.rows
          FROM _rapidbyte.streams s LEFT JOIN _rapidbyte.generations g ON g.stream_id = s.id
          LEFT JOIN _rapidbyte.receipts r ON r.generation = g.number ORDER BY 1, 2, 3, 4) x",
     )

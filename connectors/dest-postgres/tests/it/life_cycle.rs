@@ -85,7 +85,7 @@ fn transform_state_comes_back_byte_for_byte() {
     let mut pipe = Pipe::new(&place, "orders", WriteMode::Append);
     pipe.claim();
     pipe.prepare(1, "s", &["0"]);
-    let large: Vec<u8> = (0..1_u32 << 20).map(|byte| (byte * 31 >> 3) as u8).collect();
+    let large: Vec<u8> = (0..1_u32 << 20).map(|byte| ((byte * 31) >> 3) as u8).collect();
     let state = vec![(0, large), (2, Vec::new()), (3, vec![0, 255])];
     let host = FakeHost::install();
     host.feed(0, 1, &[orders(0..10)]).unwrap();

@@ -49,7 +49,8 @@ fn the_table_keeps_its_identity() {
     let mut pipe = Pipe::new(&place, "orders", WriteMode::Replace);
     pipe.load(&[orders(0..10)]);
     place.run(
-        "CREATE ROLE reader; GRANT SELECT ON orders TO reader; CREATE INDEX by_note ON orders (note); COMMENT ON TABLE orders IS 'kept';
+        "CREATE ROLE reader; GRANT SELECT ON orders TO reader; CREATE INDEX by_note ON orders (note);
+         COMMENT ON TABLE orders IS 'kept';
          CREATE VIEW recent AS SELECT * FROM orders WHERE id > 3",
     );
     let identity = "SELECT c.oid || c.relacl::text || obj_description(c.oid) ||

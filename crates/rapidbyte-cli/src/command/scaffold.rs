@@ -38,21 +38,20 @@ pub(crate) fn run(context: &Context, args: &ScaffoldArgs) -> Outcome {
         }));
     }
     context.printer.data(&format!("{}\n", out.display()))?;
-    context.printer.note(&next_steps(&out, &name));
+    context.printer.note(&next_steps(&out));
     Ok(())
 }
 
-fn next_steps(out: &Path, name: &Name) -> String {
+fn next_steps(out: &Path) -> String {
     format!(
         "\n\
          Next steps:\n  \
            cd {}\n  \
-           cargo test                                           unit tests, with a fake host\n  \
-           cargo build --release --target wasm32-wasip2         the component\n  \
-           rapidbyte connectors pack .                          dist/{}.wasm  , with its manifest inside\n  \
-           rapidbyte run pipeline.yaml --peek 5                 and it runs\n",
+           cargo test                                       unit tests, with a fake host\n  \
+           cargo build --release --target wasm32-wasip2     the component\n  \
+           rapidbyte connectors pack .                      the component with its manifest, in dist/\n  \
+           rapidbyte run pipeline.yaml                      and it runs\n",
         out.display(),
-        name.snake(),
     )
 }
 
