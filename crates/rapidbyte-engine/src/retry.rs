@@ -1,5 +1,6 @@
 //! From an error's category to what is done about it: one exhaustive table.
 
+use crate::error::{Cause, EngineError};
 use rapidbyte_types::{BackoffClass, CommitState, ConnectorError, ErrorCategory};
 use std::time::Duration;
 
@@ -56,6 +57,38 @@ pub fn wait_before_retry(error: &ConnectorError, attempt: u32, jitter: f64) -> O
     let chance = doubled.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
     let wished = error.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis);
     Some(chance.max(wished).min(LONGEST_WAIT))
+}
+
+/// Does something that changes nothing at the source and may be done twice, as often as the error's kind and `max_retries` allow.
+pub(crate) async fn again<T, F>(max_retries: u32, mut act: impl FnMut() -> F) -> Result<T, EngineError>
+where
+    F: Future<Output = Result<T, EngineError>>,
+{
+    let mut attempts = 1;
+    loop {
+        let mut error = match act().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        error.attempts = attempts;
+        let Some(wait) = wait_for(&error, attempts, max_retries) else { return Err(error) };
+        tracing::warn!(error = %error, attempt = attempts, wait_ms = wait.as_millis() as u64, "failed, will be tried again");
+        tokio::time::sleep(wait).await;
+        attempts += 1;
+    }
+}
+
+/// How long to wait before the next attempt, if there is to be one.
+pub(crate) fn wait_for(error: &EngineError, attempts: u32, max_retries: u32) -> Option<Duration> {
+    match &error.cause {
+        Cause::Connector(error) if attempts <= max_retries => wait_before_retry(error, attempts, chance()),
+        _ => None,
+    }
+}
+
+/// A number from 0 to 1 by chance.
+fn chance() -> f64 {
+    f64::from((uuid::Uuid::new_v4().as_u128() >> 96) as u32) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::error::{Cause, EngineError, Stage};
 use crate::kit::{Kit, Operator};
 use crate::observe::{Observer, RunEvent};
 use crate::report::{RunReport, StreamReport, Timings};
+use crate::retry;
 use crate::stream::{self, Run};
 use crate::task::blocking;
 use rapidbyte_config::PipelinePlan;
@@ -90,7 +91,7 @@ async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Begun, Engine
     let kit = load_kit(operator, plan).await?;
     let state_plan = plan.state.clone();
     let state = blocking(move || open_state(&state_plan)).await??;
-    let source_identity = identify(&kit).await?;
+    let source_identity = retry::again(plan.resources.max_retries, || identify(&kit)).await?;
     let run_id = uuid::Uuid::new_v4().to_string();
     let (store, name, identity, id) = (Arc::clone(&state), plan.pipeline.clone(), source_identity.clone(), run_id.clone());
     let (guard, pipeline, interrupted) = blocking(move || {
@@ -117,13 +118,16 @@ pub(crate) async fn identify(kit: &Arc<Kit>) -> Result<String, EngineError> {
     Ok(identity.unwrap_or_else(|| kit.derived_identity()))
 }
 
-type StreamOutcome = (StreamName, Result<(StreamReport, bool), EngineError>);
+/// A stream's report, and whether the reader of the output went away.
+type Loaded = Result<(StreamReport, bool), EngineError>;
+type StreamOutcome = (StreamName, Loaded);
 
 /// Moves every stream, as many at once as tasks may run. One that fails does not stop the others.
 async fn move_streams(run: &Arc<Run>, streams: &[StreamContext], parallelism: u32) -> Result<Vec<StreamOutcome>, EngineError> {
-    let claims = claim(&run.kit, &run.state, &run.context, run.pipeline, &run.source_identity, streams).await?;
+    let claim = || claim(&run.kit, &run.state, &run.context, run.pipeline, &run.source_identity, streams);
+    let claims = retry::again(run.max_retries, claim).await?;
     let width = Arc::new(Semaphore::new(parallelism as usize));
-    let mut loads: JoinSet<(usize, Result<(StreamReport, bool), EngineError>)> = JoinSet::new();
+    let mut loads: JoinSet<(usize, Loaded)> = JoinSet::new();
     for (index, (stream, claimed)) in streams.iter().cloned().zip(claims).enumerate() {
         let (run, width) = (Arc::clone(run), Arc::clone(&width));
         loads.spawn(async move {
@@ -132,7 +136,7 @@ async fn move_streams(run: &Arc<Run>, streams: &[StreamContext], parallelism: u3
             (index, stream::load(&run, stream, claimed).await)
         });
     }
-    let mut outcomes: Vec<Option<Result<(StreamReport, bool), EngineError>>> = streams.iter().map(|_| None).collect();
+    let mut outcomes: Vec<Option<Loaded>> = streams.iter().map(|_| None).collect();
     while let Some(joined) = loads.join_next().await {
         let Ok((index, outcome)) = joined else { continue };
         if let Err(error) = &outcome {
@@ -230,7 +234,7 @@ fn totals(streams: &[StreamReport]) -> RunTotals {
     totals
 }
 
-fn result_of(stream: &StreamName, outcome: &Result<(StreamReport, bool), EngineError>) -> StreamResult {
+fn result_of(stream: &StreamName, outcome: &Loaded) -> StreamResult {
     match outcome {
         Ok((report, _)) => StreamResult {
             stream: stream.clone(),

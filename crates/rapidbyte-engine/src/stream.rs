@@ -1,7 +1,7 @@
 //! One stream of a run: from its claim to its publication, with retries.
 
 use crate::claim::claim;
-use crate::error::{Cause, EngineError, Stage};
+use crate::error::{EngineError, Stage};
 use crate::kit::Kit;
 use crate::load::{self, Claimed, Fingerprint, Noted, RESERVED_PREFIX, Start};
 use crate::observe::{Observer, RunEvent};
@@ -59,13 +59,7 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
         // A failed claim is a failed attempt too: the loop goes on until one succeeds or no retry makes sense.
         claimed = loop {
             failed.attempts = report.attempts;
-            let wait = match &failed.cause {
-                Cause::Connector(error) if report.attempts <= run.max_retries => {
-                    retry::wait_before_retry(error, report.attempts, chance())
-                }
-                _ => None,
-            };
-            let Some(wait) = wait else { return Err(failed) };
+            let Some(wait) = retry::wait_for(&failed, report.attempts, run.max_retries) else { return Err(failed) };
             run.observer.event(RunEvent::Retrying { stream: &stream.name, attempt: report.attempts, wait, error: &failed });
             tokio::time::sleep(wait).await;
             report.attempts += 1;
@@ -79,11 +73,6 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
             }
         };
     }
-}
-
-/// A number from 0 to 1 by chance.
-fn chance() -> f64 {
-    f64::from((uuid::Uuid::new_v4().as_u128() >> 96) as u32) / f64::from(u32::MAX)
 }
 
 struct Attempt<'a> {

@@ -53,11 +53,14 @@ pub(crate) struct Moved {
     pub(crate) output_closed: bool,
 }
 
+/// Barriers sent as commits and not acknowledged yet, with what each stands for.
+type SentBarriers = Arc<Mutex<Vec<(u64, Option<Position>)>>>;
+
 /// Numbers barriers, decides which are commits, and remembers what each stood for until it is acknowledged.
 struct Gate {
     checkpoint: CheckpointGate,
     next_id: u64,
-    sent: Arc<Mutex<Vec<(u64, Option<Position>)>>>,
+    sent: SentBarriers,
     newest: Arc<Mutex<Option<Position>>>,
     ids: Arc<AtomicU64>,
     stream: StreamName,
@@ -96,7 +99,7 @@ enum Word {
 
 /// Takes acknowledgements, checks them against the barriers sent, and hands them to the mirror.
 struct Acks {
-    sent: Arc<Mutex<Vec<(u64, Option<Position>)>>>,
+    sent: SentBarriers,
     seq: u64,
     rows: u64,
     mirror: mpsc::UnboundedSender<Word>,
@@ -261,10 +264,7 @@ async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>) -> Result<Move
     let mut echo: Option<EngineError> = None;
     loop {
         let joined = if echo.is_some() {
-            match tokio::time::timeout(ECHO_GRACE, stages.join_next()).await {
-                Ok(joined) => joined,
-                Err(_) => None,
-            }
+            tokio::time::timeout(ECHO_GRACE, stages.join_next()).await.unwrap_or_default()
         } else {
             stages.join_next().await
         };
@@ -278,6 +278,8 @@ async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>) -> Result<Move
                 moved.write = summary;
                 moved.output_closed = closed;
                 if closed {
+                    moved.rows_durable = summary.records;
+                    moved.bytes_durable = summary.bytes;
                     // Whoever read the output has gone: the stages before would only find a closed link.
                     return Ok(moved);
                 }
@@ -311,7 +313,7 @@ async fn read(
     out: EventSender,
     gate: Gate,
     durable: watch::Receiver<Option<Position>>,
-    sent: Arc<Mutex<Vec<(u64, Option<Position>)>>>,
+    sent: SentBarriers,
 ) -> Result<Ended, EngineError> {
     let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
     let (newest, ids) = (Arc::clone(&gate.newest), Arc::clone(&gate.ids));
