@@ -33,14 +33,13 @@ pub(crate) fn connectors() -> Outcome<PathBuf> {
     let guest = guest_toolchain::ensure()?;
     say("building the connectors for the sandbox");
     let built = guests_dir();
-    must(
-        guest
-            .cargo()
-            .current_dir(root().join("connectors"))
-            .env("CARGO_TARGET_DIR", &built)
-            .env_remove("RUSTFLAGS")
-            .args(["build", "--release", "--locked", "--target", TARGET]),
-    )?;
+    must(guest.cargo().current_dir(root().join("connectors")).env("CARGO_TARGET_DIR", &built).env_remove("RUSTFLAGS").args([
+        "build",
+        "--release",
+        "--locked",
+        "--target",
+        TARGET,
+    ]))?;
     let packed = target_dir().join("connectors");
     for name in names()? {
         let into = if name.starts_with("probe-") { fixtures_dir() } else { packed.clone() };
@@ -64,7 +63,10 @@ fn pack(component: &Path, manifest_file: &Path, into: &Path) -> Outcome {
     let wasm = fs::read(component).map_err(io(format_args!("could not read {}", component.display())))?;
     let json = fs::read(manifest_file).map_err(io(format_args!("could not read {shown}")))?;
     let packed = manifest::pack(&wasm, &json).map_err(|error| Failure::new(format!("{shown}: {error}")))?;
-    let entry = manifest::Manifest::parse(&packed.manifest_json).map_err(|error| Failure::new(format!("{shown}: {error}")))?.artifact.entry_point;
+    let entry = manifest::Manifest::parse(&packed.manifest_json)
+        .map_err(|error| Failure::new(format!("{shown}: {error}")))?
+        .artifact
+        .entry_point;
     fs::create_dir_all(into).map_err(io(format_args!("could not make {}", into.display())))?;
     // Unchanged files keep their time, so that the binary is not linked again for nothing.
     for (name, bytes) in [(entry.as_str(), &packed.wasm), ("manifest.json", &packed.manifest_json)] {

@@ -18,12 +18,15 @@ pub(crate) fn run() -> Outcome {
     tests::run(&[])?;
     say("lints");
     must(cargo().args(["clippy", "--release", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    must(
-        cargo()
-            .current_dir(root().join("connectors"))
-            .env("CARGO_TARGET_DIR", guests_dir())
-            .args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-    )?;
+    must(cargo().current_dir(root().join("connectors")).env("CARGO_TARGET_DIR", guests_dir()).args([
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     say("docs");
     must(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--release", "--locked", "--workspace", "--no-deps"]))?;
     say("dependencies");

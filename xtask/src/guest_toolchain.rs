@@ -18,7 +18,8 @@ pub(crate) const TARGET: &str = "wasm32-wasip2";
 /// The name under which the home-made toolchain is linked.
 const LINKED: &str = "rapidbyte-guest";
 
-const PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "wasi-libc", "clang-19", "llvm-19", "libclang-rt-19-dev-wasm32"];
+const PACKAGES: &[&str] =
+    &["rustc-web", "cargo-web", "rust-web-src", "wasi-libc", "clang-19", "llvm-19", "libclang-rt-19-dev-wasm32"];
 
 /// Crates whose compiled form makes up the target's standard library.
 const STD_CRATES: &[&str] = &[
@@ -99,7 +100,10 @@ fn has_target(rustc: &mut Command) -> bool {
 
 fn from_debian() -> Outcome {
     let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);
-    if !Path::new("/usr/lib/rustlib/src").exists() || !works("clang-19", &["--version"]) || !Path::new("/usr/lib/wasm32-wasi").exists() {
+    if !Path::new("/usr/lib/rustlib/src").exists()
+        || !works("clang-19", &["--version"])
+        || !Path::new("/usr/lib/wasm32-wasi").exists()
+    {
         packages("the WebAssembly toolchain", PACKAGES)?;
     }
     let dest = target_dir().join("guest-toolchain");

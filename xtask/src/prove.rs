@@ -29,7 +29,8 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
 
 fn write(record: &str) -> Outcome {
     let commit = output(Command::new("git").current_dir(root()).args(["rev-parse", "HEAD"]))?;
-    let dirty = !output(Command::new("git").current_dir(root()).args(["status", "--porcelain", "--untracked-files=no"]))?.is_empty();
+    let dirty =
+        !output(Command::new("git").current_dir(root()).args(["status", "--porcelain", "--untracked-files=no"]))?.is_empty();
     let mut page = String::from("# Proof\n\nThe last full run of `cargo xtask prove`.\n\n");
     // Writing to a string can't fail.
     let _ = writeln!(page, "Commit: `{commit}`{}\n", if dirty { " with uncommitted changes" } else { "" });
@@ -41,8 +42,15 @@ fn write(record: &str) -> Outcome {
             serde_json::Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let _ =
-            writeln!(page, "| {} | {} | {} | `{}` | {} |", text("proof"), text("cases"), text("failures"), text("seed"), text("detail"));
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} | `{}` | {} |",
+            text("proof"),
+            text("cases"),
+            text("failures"),
+            text("seed"),
+            text("detail")
+        );
     }
     fs::write(root().join("docs/proof.md"), page).map_err(io("could not write docs/proof.md"))?;
     say("wrote docs/proof.md");

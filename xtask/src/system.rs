@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The client libraries the foreign readers of the tests need.
-const PYTHON_PACKAGES: &[&str] = &["duckdb", "pyarrow"];
+const PYTHON_PACKAGES: &[&str] = &["duckdb", "pyarrow", "pytz"];
 
 /// What building needs: a C compiler for SQLite and the crypto of TLS, and the guests' target.
 pub(crate) fn for_build() -> Outcome {

@@ -47,11 +47,14 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
     if filters.is_empty() {
         say("checking that the SDK stands on its own for the sandbox");
         must(
-            guest_toolchain::ensure()?
-                .cargo()
-                .current_dir(root().join("connectors"))
-                .env("CARGO_TARGET_DIR", guests_dir())
-                .args(["check", "--locked", "--package", "rapidbyte-sdk", "--target", TARGET]),
+            guest_toolchain::ensure()?.cargo().current_dir(root().join("connectors")).env("CARGO_TARGET_DIR", guests_dir()).args([
+                "check",
+                "--locked",
+                "--package",
+                "rapidbyte-sdk",
+                "--target",
+                TARGET,
+            ]),
         )?;
     }
     Ok(())

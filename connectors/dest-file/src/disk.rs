@@ -37,6 +37,9 @@ pub(crate) fn nonce() -> String {
     format!("{:016x}{:016x}", high.finish(), low.finish())
 }
 
+/// How often a directory is listed that others change meanwhile.
+const LISTINGS: u32 = 100;
+
 impl Disk {
     pub(crate) fn new(root: PathBuf) -> Self {
         Self { root }
@@ -130,20 +133,24 @@ impl Disk {
 
     /// The names in a directory; none where it does not exist.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<String>, ConnectorError> {
-        let describe = |error| failed("list the folder", path, error);
-        let entries = match fs::read_dir(self.at(path)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(describe(error)),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            // Names that are not UTF-8 are not ours.
-            if let Ok(name) = entry.map_err(describe)?.file_name().into_string() {
-                names.push(name);
+        // The host looks at each entry as it lists them. One that another writer removes in between spoils the listing, which
+        // is then made anew; that another is removed each time would be a chance too many.
+        let mut spoiled = ErrorKind::NotFound.into();
+        for _ in 0..LISTINGS {
+            let entries = match fs::read_dir(self.at(path)) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(failed("list the folder", path, error)),
+            };
+            let names: io::Result<Vec<_>> = entries.map(|entry| entry.map(|entry| entry.file_name().into_string())).collect();
+            match names {
+                // Names that are not UTF-8 are not ours.
+                Ok(names) => return Ok(names.into_iter().flatten().collect()),
+                Err(error) if error.kind() == ErrorKind::NotFound => spoiled = error,
+                Err(error) => return Err(failed("list the folder", path, error)),
             }
         }
-        Ok(names)
+        Err(failed("list the folder", path, spoiled))
     }
 
     /// The bytes of a file, `None` where it does not exist. More than `limit` is refused.
@@ -210,7 +217,7 @@ pub(crate) fn failed(what: &str, path: &str, error: io::Error) -> ConnectorError
         ErrorKind::AlreadyExists => ConnectorError::internal("file_exists", message("it exists already")),
         _ => {
             let mut other = ConnectorError::new(ErrorCategory::TransientDb, "file_system", message(&error.to_string()))
-                .with_hint("look at the disk that holds `path`");
+                .with_hint("see whether the disk that holds `path` has free space left, and whether it works");
             other.retryable = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::ResourceBusy);
             other
         }

@@ -123,7 +123,20 @@ pub(crate) fn connect(config: &ConnectConfig) -> Result<Session, Error> {
     transport.raw(&startup);
     transport.flush()?;
 
-    log_in(&mut transport, config, tls.as_ref())?;
+    let refused = |error| match error {
+        Error::Server(mut server) => {
+            server.message = format!("cannot log in to `{}:{}`: {}", config.host, config.port, server.message);
+            Error::Server(server)
+        }
+        other => other,
+    };
+    log_in(&mut transport, config, tls.as_ref()).map_err(refused)?;
+    let parameters = until_ready(&mut transport).map_err(refused)?;
+    Ok(Session { transport, parameters, tls })
+}
+
+/// What follows a login: the server's parameters, then its word that it is ready.
+fn until_ready(transport: &mut Transport) -> Result<BTreeMap<String, String>, Error> {
     let mut parameters = BTreeMap::new();
     loop {
         let (tag, body) = transport.message(0).map_err(wire)?;
@@ -132,12 +145,11 @@ pub(crate) fn connect(config: &ConnectConfig) -> Result<Session, Error> {
             b'N' => log_notice(body),
             // The key for CancelRequest: a cancelled guest closes its connection instead.
             b'K' => {}
-            b'Z' => break,
+            b'Z' => return Ok(parameters),
             b'E' => return Err(Error::Server(Box::new(ServerError::parse(body)))),
             other => return Err(unexpected(other)),
         }
     }
-    Ok(Session { transport, parameters, tls })
 }
 
 pub(crate) fn unexpected(tag: u8) -> Error {

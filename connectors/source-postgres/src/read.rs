@@ -80,7 +80,8 @@ pub(crate) fn read(
     for (index, stream) in request.streams.iter().enumerate() {
         let index = u32::try_from(index).map_err(|_| ConnectorError::internal("streams", "too many streams in a task"))?;
         let (schema, table) = source.table(&stream.name);
-        read_stream(&mut connection, stream, (schema, table), index, output, &mut perf)?;
+        read_stream(&mut connection, stream, (schema, table), index, output, &mut perf)
+            .map_err(|error| with_grant(error, &source.connect.user, schema, table))?;
     }
     connection.batch_execute("COMMIT")?;
     connection.close();
@@ -108,6 +109,17 @@ fn begin(connection: &mut Connection, source: &PostgresSource, streams: &[Stream
         }
     }
     Ok(connection.batch_execute(&sql)?)
+}
+
+/// A refusal gets the statement that mends it.
+fn with_grant(error: ConnectorError, user: &str, schema: &str, table: &str) -> ConnectorError {
+    if error.code != "permission_denied" {
+        return error;
+    }
+    match (quote_qualified(schema, table), quote_ident(user)) {
+        (Ok(table), Ok(user)) => error.with_hint(format!("as its owner run: GRANT SELECT ON {table} TO {user}")),
+        _ => error,
+    }
 }
 
 fn read_stream(

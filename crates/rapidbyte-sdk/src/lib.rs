@@ -25,9 +25,9 @@ mod transform;
 pub mod host_ffi;
 pub mod host_tcp;
 pub mod suggest;
-pub mod text;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+pub mod text;
 
 #[cfg(target_family = "wasm")]
 mod bindings;

@@ -46,7 +46,9 @@ impl Canary {
             }
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => found.extend(self.sings_below(&path, allowed)),
-                Ok(kind) if kind.is_file() && self.sings_in(&fs::read(&path).expect("a file to search for secrets")) => found.push(path),
+                Ok(kind) if kind.is_file() && self.sings_in(&fs::read(&path).expect("a file to search for secrets")) => {
+                    found.push(path)
+                }
                 Ok(_) | Err(_) => {}
             }
         }
@@ -81,7 +83,9 @@ mod tests {
     #[test]
     fn it_is_heard_in_every_form() {
         let canary = Canary { value: "secret-Word-99".into() };
-        for text in ["x secret-Word-99 y", "SECRET-WORD-99", "7365637265742d576f72642d3939", "c2VjcmV0LVdvcmQtOTk=", "eHNlY3JldC1Xb3JkLTk5"] {
+        for text in
+            ["x secret-Word-99 y", "SECRET-WORD-99", "7365637265742d576f72642d3939", "c2VjcmV0LVdvcmQtOTk=", "eHNlY3JldC1Xb3JkLTk5"]
+        {
             assert!(canary.sings_in(text.as_bytes()), "{text}");
         }
         assert!(!canary.sings_in(b"secret-Word-9"));

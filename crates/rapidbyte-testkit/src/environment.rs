@@ -7,7 +7,9 @@ use std::process::Command;
 fn named(variable: &str) -> PathBuf {
     match std::env::var_os(variable) {
         Some(value) => PathBuf::from(value),
-        None => panic!("`{variable}` is not set: run this through `cargo xtask test`, which builds and installs what the tests need"),
+        None => {
+            panic!("`{variable}` is not set: run this through `cargo xtask test`, which builds and installs what the tests need")
+        }
     }
 }
 
@@ -29,10 +31,20 @@ pub fn connectors() -> PathBuf {
     named("RAPIDBYTE_TEST_CONNECTORS")
 }
 
+/// The component file of a connector that is packed for tests only.
+#[track_caller]
+pub fn packed_fixture(name: &str) -> PathBuf {
+    component(&named("RAPIDBYTE_TEST_FIXTURES"), name)
+}
+
 /// The component file of a packed connector.
 #[track_caller]
 pub fn packed_connector(name: &str) -> PathBuf {
-    let file = connectors().join(name).join(format!("{}.wasm", name.replace('-', "_")));
+    component(&connectors(), name)
+}
+
+fn component(dir: &Path, name: &str) -> PathBuf {
+    let file = dir.join(name).join(format!("{}.wasm", name.replace('-', "_")));
     assert!(file.is_file(), "there is no packed connector {}", file.display());
     file
 }

@@ -20,11 +20,30 @@ impl Authority {
     pub fn new(name: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("rapidbyte-ca-").tempdir().expect("a temporary directory can be made");
         let authority = Self { dir };
-        openssl(authority.dir.path(), &[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
-            &format!("/CN={name}"), "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign",
-            "-keyout", "ca.key", "-out", "ca.pem",
-        ]);
+        openssl(
+            authority.dir.path(),
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                &format!("/CN={name}"),
+                "-addext",
+                "basicConstraints=critical,CA:TRUE",
+                "-addext",
+                "keyUsage=critical,keyCertSign",
+                "-keyout",
+                "ca.key",
+                "-out",
+                "ca.pem",
+            ],
+        );
         authority
     }
 
@@ -41,16 +60,47 @@ impl Authority {
     pub fn issue(&self, file: &str, common_name: &str, names: &str) -> (PathBuf, PathBuf) {
         let dir = self.dir.path();
         let extensions = format!("{file}.ext");
-        fs::write(dir.join(&extensions), format!("subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")).expect("written");
+        fs::write(dir.join(&extensions), format!("subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n"))
+            .expect("written");
         let (key, request, certificate) = (format!("{file}.key"), format!("{file}.csr"), format!("{file}.pem"));
-        openssl(dir, &[
-            "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", &format!("/CN={common_name}"),
-            "-keyout", &key, "-out", &request,
-        ]);
-        openssl(dir, &[
-            "x509", "-req", "-in", &request, "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", &extensions,
-            "-out", &certificate,
-        ]);
+        openssl(
+            dir,
+            &[
+                "req",
+                "-new",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-subj",
+                &format!("/CN={common_name}"),
+                "-keyout",
+                &key,
+                "-out",
+                &request,
+            ],
+        );
+        openssl(
+            dir,
+            &[
+                "x509",
+                "-req",
+                "-in",
+                &request,
+                "-CA",
+                "ca.pem",
+                "-CAkey",
+                "ca.key",
+                "-CAcreateserial",
+                "-days",
+                "2",
+                "-extfile",
+                &extensions,
+                "-out",
+                &certificate,
+            ],
+        );
         (dir.join(certificate), dir.join(key))
     }
 }

@@ -2,4 +2,4 @@
 CREATE TABLE orders AS SELECT i AS id, 'order ' || i AS title FROM generate_series(1, 1000) i;
 CREATE SCHEMA raw;
 CREATE TABLE raw.kept AS SELECT i AS id FROM generate_series(1, 10) i;
-DO $$ BEGIN CREATE ROLE case_reader LOGIN PASSWORD 'reader'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+DO $$ BEGIN CREATE ROLE case_reader LOGIN PASSWORD 'let me read'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;

@@ -38,7 +38,9 @@ fn a_signal_ends_a_run_within_two_seconds() {
 fn a_stopped_run_goes_on_where_it_was() {
     let destination = Postgres::shared().database("gone_on");
     let yaml = |rate: u32| {
-        slow(&destination).replace("max_events: 10000000", "max_events: 6000").replace("events_per_second: 2000", &format!("events_per_second: {rate}"))
+        slow(&destination)
+            .replace("max_events: 10000000", "max_events: 6000")
+            .replace("events_per_second: 2000", &format!("events_per_second: {rate}"))
     };
     let project = Project::with_pipeline(&yaml(2000));
     let mut run = project.run().start();

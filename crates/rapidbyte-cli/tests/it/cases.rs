@@ -26,7 +26,21 @@ impl<'a> Case<'a> {
         let folder = root().join("tests/cases").join(name);
         let text = fs::read_to_string(folder.join("expect.json")).unwrap_or_else(|error| panic!("{name}/expect.json: {error}"));
         let expected: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}/expect.json: {error}"));
-        let known = ["about", "services", "ordinary_user", "before", "beside", "command", "exit", "says", "never_says", "hint", "runs_hint", "after", "kept"];
+        let known = [
+            "about",
+            "services",
+            "ordinary_user",
+            "before",
+            "beside",
+            "command",
+            "exit",
+            "says",
+            "never_says",
+            "hint",
+            "runs_hint",
+            "after",
+            "kept",
+        ];
         for key in expected.as_object().expect("an object").keys() {
             assert!(known.contains(&key.as_str()), "{name}/expect.json: unknown key `{key}`");
         }
@@ -110,7 +124,8 @@ impl<'a> Case<'a> {
     /// Runs something that the project needs beside the command under test.
     fn beside(&self) -> Option<Running> {
         let beside = &self.expected["beside"];
-        let arguments: Vec<String> = beside["command"].as_array()?.iter().map(|word| word.as_str().expect("a word").to_owned()).collect();
+        let arguments: Vec<String> =
+            beside["command"].as_array()?.iter().map(|word| word.as_str().expect("a word").to_owned()).collect();
         let mut running = self.command(&arguments).start();
         running.until_stderr(beside["until_stderr"].as_str().expect("`until_stderr`"), Duration::from_secs(30));
         Some(running)
@@ -161,7 +176,10 @@ fn run_case(name: &str) {
         }
         Some("shell") => {
             let quoted: Vec<&str> = hint.split('`').skip(1).step_by(2).collect();
-            let command = quoted.iter().find(|piece| piece.contains(' ')).unwrap_or_else(|| panic!("{name}: no command in the hint `{hint}`"));
+            let command = quoted
+                .iter()
+                .find(|piece| piece.contains(' '))
+                .unwrap_or_else(|| panic!("{name}: no command in the hint `{hint}`"));
             case.shell(command, true);
         }
         Some(other) => panic!("{name}: `runs_hint` is `sql` or `shell`, not `{other}`"),

@@ -80,7 +80,11 @@ fn kill(journey: &dyn Journey, point: &str, hit: u64, expected: &TableHash) -> R
     }
     let check = |finished: &Finished| {
         let content = place.content(&project);
-        if &content == expected { Ok(()) } else { Err(format!("{content:?} is there, not {expected:?}; the last run: {}", finished.told())) }
+        if &content == expected {
+            Ok(())
+        } else {
+            Err(format!("{content:?} is there, not {expected:?}; the last run: {}", finished.told()))
+        }
     };
     if FINISHED.contains(&point) {
         check(&killed)?;

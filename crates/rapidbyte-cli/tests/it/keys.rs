@@ -100,11 +100,28 @@ fn pairs() -> Vec<Pair> {
     let wide = postgres.database("keys_wide");
     wide.sql("CREATE TABLE wide AS SELECT 1 AS id, repeat('x', 100000) AS text");
     let from_wide = |rest: &str| {
-        base().with("source", "source-postgres").with("source_config", format!("{{ {} }}", wide.config())).with("stream", "name: public.wide").with("rest", rest)
+        base()
+            .with("source", "source-postgres")
+            .with("source_config", format!("{{ {} }}", wide.config()))
+            .with("stream", "name: public.wide")
+            .with("rest", rest)
     };
     let evolution = |text: &str| format!("schema_evolution: {{ {text} }}");
     let resources = |text: &str| base().with("rest", format!("resources: {{ {text} }}\n"));
-    let many = |text: &str| resources(text).with("source_config", "{ pattern: orders, seed: 1, max_events: 20000, batch_rows: 1000 }");
+    let many =
+        |text: &str| resources(text).with("source_config", "{ pattern: orders, seed: 1, max_events: 20000, batch_rows: 1000 }");
+    let large = |text: &str| {
+        resources(text).with("source_config", "{ pattern: sequence, max_events: 600000 }").with("stream", "name: sequence")
+    };
+    // One row of 24 MiB passes both guests, and each holds it more than once.
+    let huge = postgres.database("keys_huge");
+    huge.sql("CREATE TABLE huge AS SELECT 1 AS id, repeat('x', 24000000) AS text");
+    let hungry = |text: &str| {
+        resources(&format!("max_record_bytes: 32mb, {text}"))
+            .with("source", "source-postgres")
+            .with("source_config", format!("{{ {} }}", huge.config()))
+            .with("stream", "name: public.huge")
+    };
     let unreachable = |retries: u32| {
         resources(&format!("max_retries: {retries}"))
             .with("source", "source-postgres")
@@ -120,33 +137,75 @@ fn pairs() -> Vec<Pair> {
         differs("source.streams[].name", "stream", ("name: orders", "exit 0"), ("name: others", "others")),
         pair(
             "source.streams[].namespace",
-            base().with("source_config", "{ namespace: sales }").with("stream", "name: orders, namespace: sales").shows("stream sales.orders"),
+            base()
+                .with("source_config", "{ namespace: sales }")
+                .with("stream", "name: orders, namespace: sales")
+                .shows("stream sales.orders"),
             base().with("stream", "name: orders, namespace: null").shows("stream orders"),
         ),
-        differs("source.streams[].sync_mode", "stream", ("name: orders, sync_mode: full_refresh", "exit 0"), ("name: orders, sync_mode: cdc", REFUSED)),
-        differs("source.streams[].cursor_field", "stream", ("name: orders", "exit 0"), ("name: orders, cursor_field: order_id", "cursor_field")),
-        differs("source.streams[].columns", "stream", ("name: orders, columns: [status, order_id]", "columns status,order_id;"), ("name: orders, columns: [order_id]", "columns order_id;")),
-        differs("source.streams[].destination.table", "stream", ("name: orders, destination: { table: first }", "out/first"), ("name: orders, destination: { table: second }", "out/second")),
+        differs(
+            "source.streams[].sync_mode",
+            "stream",
+            ("name: orders, sync_mode: full_refresh", "exit 0"),
+            ("name: orders, sync_mode: cdc", REFUSED),
+        ),
+        differs(
+            "source.streams[].cursor_field",
+            "stream",
+            ("name: orders", "exit 0"),
+            ("name: orders, cursor_field: order_id", "cursor_field"),
+        ),
+        differs(
+            "source.streams[].columns",
+            "stream",
+            ("name: orders, columns: [status, order_id]", "columns status,order_id;"),
+            ("name: orders, columns: [order_id]", "columns order_id;"),
+        ),
+        differs(
+            "source.streams[].destination.table",
+            "stream",
+            ("name: orders, destination: { table: first }", "out/first"),
+            ("name: orders, destination: { table: second }", "out/second"),
+        ),
         pair(
             "source.streams[].destination.write_mode",
             base().with("stream", written("append")).shows("200 lines").twice(),
             base().with("stream", written("replace")).shows("100 lines").twice(),
         ),
-        differs("source.streams[].destination.primary_key", "stream", ("name: orders", "exit 0"), ("name: orders, destination: { primary_key: [order_id] }", "primary_key")),
+        differs(
+            "source.streams[].destination.primary_key",
+            "stream",
+            ("name: orders", "exit 0"),
+            ("name: orders, destination: { primary_key: [order_id] }", "primary_key"),
+        ),
         differs(
             "transforms[].use",
             "transforms",
-            ("transforms:\n  - { use: transform-filter, config: { where: [ { field: order_id, op: le, value: 3 } ] } }\n", "3 lines"),
+            (
+                "transforms:\n  - { use: transform-filter, config: { where: [ { field: order_id, op: le, value: 3 } ] } }\n",
+                "3 lines",
+            ),
             ("transforms:\n  - { use: transform-mask, config: { fields: [status] } }\n", "100 lines"),
         ),
         differs(
             "transforms[].config",
             "transforms",
-            ("transforms:\n  - { use: transform-filter, config: { where: [ { field: order_id, op: le, value: 3 } ] } }\n", "3 lines"),
-            ("transforms:\n  - { use: transform-filter, config: { where: [ { field: order_id, op: le, value: 4 } ] } }\n", "4 lines"),
+            (
+                "transforms:\n  - { use: transform-filter, config: { where: [ { field: order_id, op: le, value: 3 } ] } }\n",
+                "3 lines",
+            ),
+            (
+                "transforms:\n  - { use: transform-filter, config: { where: [ { field: order_id, op: le, value: 4 } ] } }\n",
+                "4 lines",
+            ),
         ),
         pair("destination.use", base().shows("100 lines"), base().with("destination", "dest-none").shows("exit 3")),
-        differs("destination.config", "destination_config", ("{ path: here, format: jsonl }", "here/"), ("{ path: there, format: jsonl }", "there/")),
+        differs(
+            "destination.config",
+            "destination_config",
+            ("{ path: alpha, format: jsonl }", "alpha/"),
+            ("{ path: beta, format: jsonl }", "beta/"),
+        ),
         pair(
             "destination.write_mode",
             base().with("settings", "  write_mode: append\n").shows("200 lines").twice(),
@@ -155,28 +214,59 @@ fn pairs() -> Vec<Pair> {
         differs("destination.primary_key", "settings", ("", "exit 0"), ("  primary_key: [order_id]\n", "primary_key")),
         not_yet("destination.on_data_error", "on_data_error: fail", "on_data_error: skip"),
         not_yet("destination.schema_evolution.new_column", &evolution("new_column: add"), &evolution("new_column: fail")),
-        not_yet("destination.schema_evolution.removed_column", &evolution("removed_column: ignore"), &evolution("removed_column: fail")),
+        not_yet(
+            "destination.schema_evolution.removed_column",
+            &evolution("removed_column: ignore"),
+            &evolution("removed_column: fail"),
+        ),
         not_yet("destination.schema_evolution.type_change", &evolution("type_change: fail"), &evolution("type_change: coerce")),
-        not_yet("destination.schema_evolution.nullability_change", &evolution("nullability_change: allow"), &evolution("nullability_change: fail")),
+        not_yet(
+            "destination.schema_evolution.nullability_change",
+            &evolution("nullability_change: allow"),
+            &evolution("nullability_change: fail"),
+        ),
         differs("state.backend", "rest", ("state: { backend: sqlite }\n", "exit 0"), ("state: { backend: postgres }\n", REFUSED)),
-        differs("state.connection", "rest", ("state: { connection: here.db }\n", "state here.db"), ("state: { connection: below/there.db }\n", "state below/there.db")),
-        pair("resources.parallelism", many("parallelism: 1").shows("partitions 1;"), many("parallelism: 3").shows("partitions 3;")),
+        differs(
+            "state.connection",
+            "rest",
+            ("state: { connection: here.db }\n", "state here.db"),
+            ("state: { connection: below/there.db }\n", "state below/there.db"),
+        ),
+        pair(
+            "resources.parallelism",
+            large("parallelism: 1").shows("partitions 1;"),
+            large("parallelism: 3").shows("partitions 3;"),
+        ),
         pair(
             "resources.max_batch_bytes",
-            many("parallelism: 1, checkpoint_interval_rows: 1, max_batch_bytes: 64mb").shows("checkpoints 20;"),
+            many("parallelism: 1, checkpoint_interval_rows: 1, max_batch_bytes: 64mb").shows("checkpoints 21;"),
             many("parallelism: 1, checkpoint_interval_rows: 1, max_batch_bytes: 64kb").shows("checkpoints many;"),
         ),
-        pair("resources.max_record_bytes", from_wide("resources: { max_record_bytes: 1mb }\n").shows("exit 0"), from_wide("resources: { max_record_bytes: 4kb }\n").shows("max_record_bytes")),
-        pair("resources.max_memory", many("max_memory: 2gb").shows("exit 0"), many("max_memory: 64mb").shows("max_memory")),
+        pair(
+            "resources.max_record_bytes",
+            from_wide("resources: { max_record_bytes: 1mb }\n").shows("exit 0"),
+            from_wide("resources: { max_record_bytes: 4kb }\n").shows("max_record_bytes"),
+        ),
+        pair("resources.max_memory", hungry("max_memory: 2gb").shows("exit 0"), hungry("max_memory: 64mb").shows("max_memory")),
         pair(
             "resources.max_inflight_batches",
-            many("parallelism: 1, max_inflight_batches: 1").with("destination", "dest-stdout").with("destination_config", "{ format: json }").shows("waited early"),
-            many("parallelism: 1, max_inflight_batches: 100").with("destination", "dest-stdout").with("destination_config", "{ format: json }").shows("waited late"),
+            many("parallelism: 1, max_inflight_batches: 1")
+                .with("destination", "dest-stdout")
+                .with("destination_config", "{ format: json }")
+                .shows("waited early"),
+            many("parallelism: 1, max_inflight_batches: 100")
+                .with("destination", "dest-stdout")
+                .with("destination_config", "{ format: json }")
+                .shows("waited late"),
         ),
-        pair("resources.checkpoint_interval_rows", many("parallelism: 1, checkpoint_interval_rows: 5000").shows("checkpoints 4;"), many("parallelism: 1").shows("checkpoints 1;")),
+        pair(
+            "resources.checkpoint_interval_rows",
+            many("parallelism: 1, checkpoint_interval_rows: 5000").shows("checkpoints 5;"),
+            many("parallelism: 1").shows("checkpoints 1;"),
+        ),
         pair(
             "resources.checkpoint_interval_bytes",
-            many("parallelism: 1, checkpoint_interval_bytes: 100kb").shows("checkpoints many;"),
+            many("parallelism: 1, checkpoint_interval_bytes: 100kb").shows("checkpoints 21;"),
             many("parallelism: 1, checkpoint_interval_bytes: 0").shows("checkpoints 1;"),
         ),
         pair(
@@ -184,10 +274,16 @@ fn pairs() -> Vec<Pair> {
             resources("parallelism: 1, checkpoint_interval_seconds: 1")
                 .with("source_config", "{ max_events: 2500, events_per_second: 1000, batch_rows: 100 }")
                 .shows("checkpoints 3;"),
-            resources("parallelism: 1").with("source_config", "{ max_events: 2500, events_per_second: 1000, batch_rows: 100 }").shows("checkpoints 1;"),
+            resources("parallelism: 1")
+                .with("source_config", "{ max_events: 2500, events_per_second: 1000, batch_rows: 100 }")
+                .shows("checkpoints 1;"),
         ),
         pair("resources.max_retries", unreachable(0).shows("attempts 1;"), unreachable(2).shows("attempts 3;")),
-        pair("resources.compression", many("compression: null").shows("not compressed"), many("compression: zstd").shows("compressed to ")),
+        pair(
+            "resources.compression",
+            many("compression: null").shows("not compressed"),
+            many("compression: zstd").shows("compressed to "),
+        ),
     ]
 }
 
@@ -243,7 +339,11 @@ fn files(root: &Path, dir: &Path, text: &mut String) {
     if let Some(first) = lines.first() {
         let below = dir.strip_prefix(root).unwrap_or(dir).display();
         let keys = serde_json::from_str::<Value>(first).ok();
-        let keys = keys.as_ref().and_then(Value::as_object).map(|keys| keys.keys().cloned().collect::<Vec<_>>().join(",")).unwrap_or_default();
+        let keys = keys
+            .as_ref()
+            .and_then(Value::as_object)
+            .map(|keys| keys.keys().cloned().collect::<Vec<_>>().join(","))
+            .unwrap_or_default();
         let _ = writeln!(text, "{below}/ has {} lines; columns {keys};", lines.len());
     }
 }
@@ -323,7 +423,9 @@ fn file(key: &'static str, one: Shown<'_>, other: Shown<'_>) -> Pair {
 }
 
 fn transform(key: &'static str, name: &str, one: Shown<'_>, other: Shown<'_>) -> Pair {
-    let side = |of: Shown<'_>| Pipeline::new().with("transforms", format!("transforms:\n  - {{ use: {name}, config: {{ {} }} }}\n", of.0)).shows(of.1);
+    let side = |of: Shown<'_>| {
+        Pipeline::new().with("transforms", format!("transforms:\n  - {{ use: {name}, config: {{ {} }} }}\n", of.0)).shows(of.1)
+    };
     pair(key, side(one), side(other))
 }
 
@@ -342,7 +444,8 @@ fn every_connector_that_has_keys_is_described() {
     // The keys themselves are tried by each connector's own tests; here: that none is undocumented, and that one more is refused.
     for entry in fs::read_dir(connectors()).expect("the packed connectors").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let manifest: Value = serde_json::from_str(&fs::read_to_string(entry.path().join("manifest.json")).expect("a manifest")).expect("JSON");
+        let manifest: Value =
+            serde_json::from_str(&fs::read_to_string(entry.path().join("manifest.json")).expect("a manifest")).expect("JSON");
         let schema = &manifest["config_schema"];
         assert_eq!(schema["additionalProperties"], false, "{name} takes keys that it does not know");
         for (key, about) in schema["properties"].as_object().expect("properties") {
@@ -359,24 +462,50 @@ fn keys_of_the_connectors_have_an_effect() {
     let custom = |of: &str| format!("custom_fields: [ {{ name: extra, type: utf8, generator: constant, value: {of} }} ]");
     let extra = custom("one");
     let mut pairs = vec![
-        datagen("source-datagen:pattern", ("pattern: orders, stream_name: orders", "order_id"), ("pattern: sequence, stream_name: orders", "columns id,value;")),
+        datagen(
+            "source-datagen:pattern",
+            ("pattern: orders, stream_name: orders", "order_id"),
+            ("pattern: sequence, stream_name: orders", "columns id,value;"),
+        ),
         datagen("source-datagen:max_events", ("max_events: 5", "read 5 "), ("max_events: 6", "read 6 ")),
         datagen("source-datagen:stream_name", ("stream_name: orders", "exit 0"), ("stream_name: named", "named")),
         datagen("source-datagen:namespace", ("namespace: a", "a.orders"), ("pattern: orders", "stream orders;")),
-        datagen("source-datagen:include_sequence", ("include_sequence: true", "sequence_number"), ("include_sequence: false", "read 1000 ")),
-        datagen("source-datagen:include_timestamp", ("include_timestamp: true", "generated_at"), ("include_timestamp: false", "read 1000 ")),
-        datagen("source-datagen:custom_fields", (&extra, "extra"), ("pattern: orders", "read 1000 ")),
-        file("dest-file:path", ("path: here, format: jsonl", "here/"), ("path: there, format: jsonl", "there/")),
+        datagen(
+            "source-datagen:include_sequence",
+            ("include_sequence: true", "sequence_number"),
+            ("include_sequence: false", "updated_at;"),
+        ),
+        datagen(
+            "source-datagen:include_timestamp",
+            ("include_timestamp: true", "generated_at"),
+            ("include_timestamp: false", "updated_at;"),
+        ),
+        datagen("source-datagen:custom_fields", (&extra, "extra"), ("pattern: orders", "updated_at;")),
+        file("dest-file:path", ("path: alpha, format: jsonl", "alpha/"), ("path: beta, format: jsonl", "beta/")),
         file("dest-file:format", ("path: out, format: jsonl", "100 lines"), ("path: out, format: csv", "101 lines")),
-        file("dest-file:csv.header", ("path: out, format: csv, csv: { header: true }", "101 lines"), ("path: out, format: csv, csv: { header: false }", "100 lines")),
-        transform("transform-filter:where", "transform-filter", ("where: [ { field: order_id, op: le, value: 3 } ]", "3 lines"), ("where: [ { field: order_id, op: le, value: 9 } ]", "9 lines")),
+        file(
+            "dest-file:csv.header",
+            ("path: out, format: csv, csv: { header: true }", "101 lines"),
+            ("path: out, format: csv, csv: { header: false }", "100 lines"),
+        ),
+        transform(
+            "transform-filter:where",
+            "transform-filter",
+            ("where: [ { field: order_id, op: le, value: 3 } ]", "3 lines"),
+            ("where: [ { field: order_id, op: le, value: 9 } ]", "9 lines"),
+        ),
         transform(
             "transform-filter:match",
             "transform-filter",
             ("match: all, where: [ { field: order_id, op: le, value: 3 }, { field: order_id, op: ge, value: 3 } ]", "has 1 lines"),
             ("match: any, where: [ { field: order_id, op: le, value: 3 }, { field: order_id, op: ge, value: 3 } ]", "100 lines"),
         ),
-        transform("transform-filter:streams", "transform-filter", ("streams: [orders], where: [ { field: order_id, op: le, value: 3 } ]", "3 lines"), ("streams: [others], where: [ { field: order_id, op: le, value: 3 } ]", "100 lines")),
+        transform(
+            "transform-filter:streams",
+            "transform-filter",
+            ("streams: [orders], where: [ { field: order_id, op: le, value: 3 } ]", "3 lines"),
+            ("streams: [others], where: [ { field: order_id, op: le, value: 3 } ]", "100 lines"),
+        ),
         transform("transform-mask:fields", "transform-mask", ("fields: [status]", "exit 0"), ("fields: [nothing]", "nothing")),
     ];
     let config = database.config();
@@ -402,6 +531,10 @@ fn keys_of_the_connectors_have_an_effect() {
             }));
         }
     }
-    pairs.push(pair("schema", server(false, &config).shows("read 100 "), server(false, &format!("{config}, schema: apart")).shows("read 7 ")));
+    pairs.push(pair(
+        "schema",
+        server(false, &config).shows("read 100 "),
+        server(false, &format!("{config}, schema: apart")).shows("read 7 "),
+    ));
     check(&pairs);
 }

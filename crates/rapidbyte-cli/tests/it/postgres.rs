@@ -1,14 +1,15 @@
 //! PostgreSQL to PostgreSQL: what arrives is what was there.
 
 use crate::tables;
-use rapidbyte_testkit::{Authority, Database, Postgres, PostgresOptions, Project, Proof, is_full, packed_connector};
+use rapidbyte_testkit::{Authority, Database, Postgres, PostgresOptions, Project, Proof, is_full, packed_fixture};
 use std::time::Duration;
 
 const ROWS: u32 = 1_000_000;
 
 /// A pipeline that moves tables of `public` from one database to the same schema of another.
 fn pipeline(source: &Database<'_>, destination: &Database<'_>, streams: &[&str], rest: &str) -> String {
-    let streams: String = streams.iter().map(|name| format!("\n    - {{ name: public.{name}, sync_mode: full_refresh }}")).collect();
+    let streams: String =
+        streams.iter().map(|name| format!("\n    - {{ name: public.{name}, sync_mode: full_refresh }}")).collect();
     format!(
         "version: \"1.0\"\npipeline: moved\nsource:\n  use: source-postgres\n  config: {{ {} }}\n  streams:{streams}\n\
          destination:\n  use: dest-postgres\n  config: {{ {}, schema: public }}\n{rest}",
@@ -69,7 +70,9 @@ fn prove_every_type_arrives() {
     let rows = if is_full() { 100_000 } else { 5_000 };
     source.sql(&tables::everything(rows));
     // The destination knows the user's own types; a connector does not make them.
-    destination.sql(r#"CREATE TYPE mood AS ENUM ('sad','ok','happy', 'it''s "fine"'); CREATE DOMAIN positive AS integer CHECK (VALUE > 0);"#);
+    destination.sql(
+        r#"CREATE TYPE mood AS ENUM ('sad','ok','happy', 'it''s "fine"'); CREATE DOMAIN positive AS integer CHECK (VALUE > 0);"#,
+    );
     let project = Project::with_pipeline(&pipeline(&source, &destination, &["everything"], ""));
     project.run().finish().success();
     for column in columns(&source, "everything").lines().filter_map(|line| line.split('|').next()) {
@@ -153,7 +156,9 @@ fn a_table_that_is_there_already_is_added_to() {
 /// A user pipeline over TLS; `host` and the rest of both configurations vary.
 fn over_tls(source: &Database<'_>, destination: &Database<'_>, host: &str, settings: &str) -> Project {
     let port = source.server().port();
-    let side = |database: &str| format!("host: {host}, port: {port}, user: tls_only, password: 'over tls', database: {database}, {settings}");
+    let side = |database: &str| {
+        format!("host: {host}, port: {port}, user: tls_only, password: 'over tls', database: {database}, {settings}")
+    };
     Project::with_pipeline(&format!(
         "version: \"1.0\"\npipeline: tls\nsource:\n  use: source-postgres\n  config: {{ {} }}\n  streams:\n    - {{ name: public.t }}\n\
          destination:\n  use: dest-postgres\n  config: {{ {} }}\n  write_mode: replace\nresources: {{ max_retries: 0 }}\n",
@@ -202,11 +207,17 @@ fn an_unmodified_async_driver_works_in_the_sandbox() {
     let server = Postgres::start(PostgresOptions::default().with_tls(&authority));
     let database = server.database("probe");
     database.sql("CREATE ROLE tls_only LOGIN PASSWORD 'over tls'");
-    let probe = packed_connector("probe-tokio-postgres");
+    let probe = packed_fixture("probe-tokio-postgres");
     let query = "SELECT 'user ' || current_user || ', tls ' || (SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid())";
     for (settings, answer) in [
-        (format!("sslmode: verify-full, sslrootcert: {}, user: tls_only, password: over tls", authority.certificate().display()), "user tls_only, tls true"),
-        (format!("sslmode: disable, user: {}, password: \"{}\"", server.user(), server.password().replace('\\', "\\\\")), "user keeper, tls false"),
+        (
+            format!("sslmode: verify-full, sslrootcert: {}, user: tls_only, password: over tls", authority.certificate().display()),
+            "user tls_only, tls true",
+        ),
+        (
+            format!("sslmode: disable, user: {}, password: \"{}\"", server.user(), server.password().replace('\\', "\\\\")),
+            "user keeper, tls false",
+        ),
     ] {
         let project = Project::with_pipeline(&format!(
             "version: \"1.0\"\npipeline: probe\nsource:\n  use: {}\n  config: {{ host: localhost, port: {}, database: {}, query: \"{query}\", {settings} }}\n\

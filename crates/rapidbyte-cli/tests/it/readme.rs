@@ -35,12 +35,12 @@ fn the_first_pipeline_writes_parquet_that_foreign_readers_agree_about() {
     let run = project.rapidbyte(&["run", "pipeline.yaml", "--peek", "5"]).finish().success();
     assert!(run.stdout.contains("order_id"), "the peek shows rows: {}", run.told());
     assert!(run.stderr.contains("100,000"), "the summary counts rows: {}", run.told());
-    assert_eq!(read_by("pyarrow", &project.path("output")), expected, "pyarrow");
-    assert_eq!(read_by("duckdb", &project.path("output")), expected, "duckdb");
+    assert_eq!(read_by("pyarrow", &project.path("output/orders")), expected, "pyarrow");
+    assert_eq!(read_by("duckdb", &project.path("output/orders")), expected, "duckdb");
     assert!(project.path(".rapidbyte/state.db").is_file(), "progress is kept beside the pipeline");
 
     // `replace`: a second run leaves the same rows, once.
     let again = project.run().finish().success();
     assert_eq!(again.at("/report/streams/0/rows_published"), 100_000);
-    assert_eq!(read_by("pyarrow", &project.path("output")), expected, "after a second run");
+    assert_eq!(read_by("pyarrow", &project.path("output/orders")), expected, "after a second run");
 }

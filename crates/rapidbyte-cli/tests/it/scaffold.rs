@@ -7,7 +7,11 @@ use std::process::Command;
 /// The commands of a README's first block of shell, without what follows `#`.
 fn commands(readme: &str) -> Vec<String> {
     let block = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of shell");
-    block.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    block
+        .lines()
+        .map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 /// A directory that survives between runs of the tests, so that the SDK's dependencies are compiled once.
@@ -51,7 +55,8 @@ fn scaffolded_connectors_build_test_and_run() {
         }
         for line in &lines {
             // The component is looked for where cargo puts it by default.
-            let built = format!("{line}{}", if line.starts_with("cargo build") { " && ln -sfn \"$CARGO_TARGET_DIR\" target" } else { "" });
+            let built =
+                format!("{line}{}", if line.starts_with("cargo build") { " && ln -sfn \"$CARGO_TARGET_DIR\" target" } else { "" });
             let (well, words) = shell(&dir, &built);
             assert!(well, "{role}: `{line}` failed:\n{words}");
             if line.starts_with("cargo test") {

@@ -18,7 +18,8 @@ impl Watch<'_> {
                 assert!(!canary.sings_in(text.as_bytes()), "{what}: {place} holds a secret: {line}");
             }
             // The user wrote the pipeline; everything else is ours.
-            let found = canary.sings_below(self.project.dir(), &[&self.project.path("pipeline.yaml"), &self.project.path("key.pem")]);
+            let found =
+                canary.sings_below(self.project.dir(), &[&self.project.path("pipeline.yaml"), &self.project.path("key.pem")]);
             assert!(found.is_empty(), "{what}: secrets in {found:?}");
         }
     }
@@ -67,7 +68,8 @@ fn secrets_are_nowhere() {
     let side = |user: &str, password: &str| format!("user: {user}, password: \"{password}\", database: {}", database.name());
     let mask = format!("{{ fields: [name], method: hash, salt: \"{}\" }}", salt.value());
     let project = Project::empty();
-    let mut watch = Watch { project: &project, canaries: vec![read.clone(), write.clone(), salt, wrong.clone(), key.clone()], cases: 0 };
+    let mut watch =
+        Watch { project: &project, canaries: vec![read.clone(), write.clone(), salt, wrong.clone(), key.clone()], cases: 0 };
     let port = server.port();
 
     project.write("pipeline.yaml", yaml(port, &side(&reader, read.value()), &side(&writer, write.value()), &mask));

@@ -23,10 +23,38 @@ pub(crate) fn lineitem(rows: u32) -> String {
 
 /// The columns of [`EVERYTHING`]'s table, apart from `id`.
 pub(crate) const TYPES: &[&str] = &[
-    "smallint", "integer", "bigint", "numeric(38,9)", "numeric", "real", "double precision", "boolean", "character(5)",
-    "character varying(40)", "text", "bytea", "date", "time without time zone", "timestamp without time zone",
-    "timestamp with time zone", "interval", "uuid", "json", "jsonb", "inet", "cidr", "macaddr", "public.mood", "integer[]", "text[]",
-    "numeric[]", "time with time zone", "oid", "bit varying(12)", "int4range", "public.positive",
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric(38,9)",
+    "numeric",
+    "real",
+    "double precision",
+    "boolean",
+    "character(5)",
+    "character varying(40)",
+    "text",
+    "bytea",
+    "date",
+    "time without time zone",
+    "timestamp without time zone",
+    "timestamp with time zone",
+    "interval",
+    "uuid",
+    "json",
+    "jsonb",
+    "inet",
+    "cidr",
+    "macaddr",
+    "public.mood",
+    "integer[]",
+    "text[]",
+    "numeric[]",
+    "time with time zone",
+    "oid",
+    "bit varying(12)",
+    "int4range",
+    "public.positive",
 ];
 
 /// A table of the commonest types: NULLs, ordinary values, and the extremes of each.
@@ -71,7 +99,7 @@ INSERT INTO everything(id,c_date,c_timestamp,c_timestamptz) VALUES (1000015,'inf
   (1000016,'0044-03-15 BC','4713-01-01 00:00:00 BC','4713-01-01 00:00:00+00 BC'),(1000017,'5874897-12-31','294276-12-31 23:59:59.999999','294276-12-31 23:59:59+00'),
   (1000018,'-infinity','1969-12-31 23:59:59.999999','1970-01-01 00:00:00+00'),(1000019,'4713-11-24 BC',NULL,NULL);
 INSERT INTO everything(id,c_time,c_timetz,c_interval) VALUES (1000020,'24:00:00','24:00:00-15:59:59','-1 year 2 months -3 days 04:05:06.000001'),
-  (1000021,'23:59:59.999999','00:00:00+15:59:59','178000000 years'),(1000022,'00:00','12:00+00','-2562047788:00:54.775808');
+  (1000021,'23:59:59.999999','00:00:00+15:59:59','178000000 years'),(1000022,'00:00','12:00+00','-178000000 years -2147483648:59:59.999999');
 INSERT INTO everything(id,c_ints,c_texts,c_numerics) VALUES (1000023,'{{}}','{{}}','{{}}'),(1000024,'{{{{1,2}},{{3,4}}}}','{{{{a,b}},{{c,NULL}}}}','{{{{1.10}}}}'),
   (1000025,'[5:6]={{1,2}}','{{NULL,"NULL",null}}',ARRAY['Infinity'::numeric,-0.00]);
 INSERT INTO everything(id,c_text,c_varchar,c_char) VALUES (1000026,'','  lead and trail  ','  '),(1000027,E'\\N','\N','\N'),(1000028,'NULL','null',''),

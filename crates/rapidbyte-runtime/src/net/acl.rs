@@ -242,7 +242,7 @@ impl NetworkGrant {
             }),
             Reach::Never => Err(Denied {
                 message: format!("`{target}` leads to {address}, a link-local, metadata, multicast or unspecified address"),
-                hint: "such addresses are never dialled for a connector".into(),
+                hint: "name another host: such addresses are never dialled for a connector".into(),
             }),
         }
     }
