@@ -35,9 +35,9 @@ pub(crate) fn run() -> Outcome {
         must(
             Command::new(&deny)
                 .current_dir(root().join(workspace))
-                .args(["check", "--config"])
+                .arg("--config")
                 .arg(root().join("deny.toml"))
-                .args(["bans", "licenses", "sources"]),
+                .args(["check", "bans", "licenses", "sources"]),
         )?;
     }
     say("all is well");

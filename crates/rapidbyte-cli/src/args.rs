@@ -152,10 +152,10 @@ pub(crate) struct PackArgs {
     /// The connector's project, where manifest.json is
     #[arg(value_name = "DIR", default_value = ".")]
     pub(crate) project: PathBuf,
-    /// The component as built; by default <DIR>/target/wasm32-wasip2/release/ and the manifest's entry point
+    /// The component as built; by default `DIR`/target/wasm32-wasip2/release/ and the manifest's entry point
     #[arg(long, value_name = "FILE")]
     pub(crate) wasm: Option<PathBuf>,
-    /// Where the packed component and its manifest go; by default <DIR>/dist
+    /// Where the packed component and its manifest go; by default `DIR`/dist
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -226,7 +226,6 @@ cases! {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says why nothing was tested")]
 fn case_disk_full() {
     if is_root() {
         run_case("disk-full");

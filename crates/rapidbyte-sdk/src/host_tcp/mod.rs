@@ -130,7 +130,7 @@ pub enum ReadOutcome {
 }
 
 /// A connection. Blocking `Read + Write` with a deadline for each call; with the feature `tokio` also
-/// `AsyncRead + AsyncWrite` under [`block_on`].
+/// `AsyncRead + AsyncWrite` under `block_on`.
 pub struct HostTcpStream {
     backend: Backend,
     timeout: Duration,

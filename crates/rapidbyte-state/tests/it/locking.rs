@@ -85,7 +85,6 @@ fn a_file_made_by_many_at_once_is_made_once() {
 /// Holds the lock of the store named by the environment until its standard input ends. Runs as a child of the test below.
 #[test]
 #[ignore = "a child process of another test"]
-#[expect(clippy::print_stdout, reason = "how a child answers")]
 fn child_holds_the_lock() {
     let Some(path) = std::env::var_os("STATE_UNDER_TEST") else { return };
     let store = SqliteStore::open(path).expect("opens");

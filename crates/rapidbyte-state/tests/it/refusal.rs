@@ -102,7 +102,6 @@ fn a_writer_who_does_not_let_go_is_reported() {
 /// Opens the store named by the environment and says how that went. Runs as a child of the test below.
 #[test]
 #[ignore = "a child process of another test"]
-#[expect(clippy::print_stdout, reason = "how a child answers")]
 fn child_opens_what_it_is_told_to() {
     let Some(path) = std::env::var_os("STATE_UNDER_TEST") else { return };
     match SqliteStore::open(path).map(drop) {
