@@ -179,7 +179,7 @@ class Server:
                             "PGUSER": USER, "PGSSLMODE": "disable"}
         self.run("pg_ctl", "-D", self.data, "-l", self.dir / "log", "-w", "start")
         self.pid = int((self.data / "postmaster.pid").read_text().split()[0])
-        self.version = subprocess.check_output([self.bin / "postgres", "-V"], text=True).split()[-1]
+        self.version = subprocess.check_output([self.bin / "postgres", "-V"], text=True).split()[2]
 
     @property
     def data(self):

@@ -35,6 +35,20 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
     host.args(["test", "--release", "--locked", "--workspace"]).args(filters);
     told(&mut host, &binary, &crashing)?;
     must(&mut host)?;
+    if filters.is_empty() {
+        say("testing the crash points themselves");
+        must(cargo().args([
+            "test",
+            "--release",
+            "--locked",
+            "--package",
+            "rapidbyte-runtime",
+            "--features",
+            "crash-points",
+            "--test",
+            "crash_points",
+        ]))?;
+    }
     say("testing the connectors natively");
     let mut connectors = cargo();
     connectors
