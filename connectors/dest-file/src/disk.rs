@@ -7,6 +7,8 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+/// The code of an error about a disk without space.
+pub(crate) const DISK_FULL: &str = "disk_full";
 /// The code of an error about a file that is not there.
 pub(crate) const FILE_MISSING: &str = "file_missing";
 
@@ -202,7 +204,7 @@ pub(crate) fn failed(what: &str, path: &str, error: io::Error) -> ConnectorError
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             // A retry would fill the disk again at once, so it waits for a person.
-            let mut full = ConnectorError::new(ErrorCategory::TransientDb, "disk_full", message("the disk is full"))
+            let mut full = ConnectorError::new(ErrorCategory::TransientDb, DISK_FULL, message("the disk is full"))
                 .with_hint("free some space and run again: what was published before is untouched, and the load goes on");
             full.retryable = false;
             full.backoff = BackoffClass::Slow;

@@ -29,11 +29,13 @@ pub(crate) fn folder(stream: &StreamName) -> String {
 
 /// A data file: `part-<generation>-<partition>-<seq>[-<n>].<extension>`.
 pub(crate) fn data_file(generation: u64, partition: &str, seq: u64, n: u32, extension: &str) -> String {
-    let partition = escaped(partition);
-    match n {
-        1 => format!("part-{generation:06}-{partition}-{seq:06}.{extension}"),
-        n => format!("part-{generation:06}-{partition}-{seq:06}-{n}.{extension}"),
-    }
+    let stem = file_stem(generation, partition, seq);
+    if n == 1 { format!("{stem}.{extension}") } else { format!("{stem}-{n}.{extension}") }
+}
+
+/// What the names of a commit's files begin with, before a `.` or a `-`.
+pub(crate) fn file_stem(generation: u64, partition: &str, seq: u64) -> String {
+    format!("part-{generation:06}-{}-{seq:06}", escaped(partition))
 }
 
 /// ASCII letters, digits, `-` and `_` stand for themselves, every other byte as `%XX`, as does a `_` at the beginning, because

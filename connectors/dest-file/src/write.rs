@@ -2,7 +2,7 @@
 
 use crate::config::Settings;
 use crate::control::{Commit, Control, now_ms};
-use crate::disk::Disk;
+use crate::disk::{DISK_FULL, Disk};
 use crate::evolution::{self, Evolved};
 use crate::format::{Encoder, Sink, check_schema, unfit_rows};
 use crate::letters::Letters;
@@ -12,7 +12,7 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use rapidbyte_sdk::{
-    Barrier, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, WritePerf, WriteRequest, WriteStream,
+    Barrier, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, WritePerf, WriteRequest, WriteStream,
     WriteSummary, host_ffi,
 };
 use std::collections::HashMap;
@@ -63,6 +63,23 @@ impl<'a> Task<'a> {
     }
 
     pub(crate) fn run(mut self, input: &mut Input) -> Result<WriteSummary, ConnectorError> {
+        let written = self.take(input);
+        if written.as_ref().is_err_and(|error| error.code == DISK_FULL && error.commit_state == CommitState::BeforeCommit) {
+            self.discard();
+        }
+        written.map(|()| self.summary)
+    }
+
+    /// Gives the space of what was not committed back: the next claim has to write its manifest before it can sweep.
+    pub(crate) fn discard(&mut self) {
+        for stream in &mut self.streams {
+            // The full disk is the error to report; what can't be removed now is swept later.
+            let _ = stream.discard();
+        }
+    }
+
+    /// Takes events until the end.
+    pub(crate) fn take(&mut self, input: &mut Input) -> Result<(), ConnectorError> {
         loop {
             match input.next()? {
                 Event::Schema { stream, schema_id, schema } => self.stream(stream)?.schema(schema_id, &schema)?,
@@ -85,7 +102,7 @@ impl<'a> Task<'a> {
                 Event::Barrier(_) | Event::Heartbeat => {}
                 Event::Truncate(_) => return Err(unsupported("truncate")),
                 Event::ReplaceRange { .. } => return Err(unsupported("replace-range")),
-                Event::End => return Ok(self.summary),
+                Event::End => return Ok(()),
             }
         }
     }
@@ -226,6 +243,18 @@ impl<'a> StreamWriter<'a> {
         let path = format!("{}/{name}", self.staging.1);
         let sink = Sink::new(self.control.disk.create(&path)?, path);
         Ok(OpenFile { schema_id, encoder: Encoder::new(format, &evolved.schema, sink)?, name, rows: 0 })
+    }
+
+    fn discard(&mut self) -> Result<(), ConnectorError> {
+        self.open = None;
+        self.staged.clear();
+        let stem = names::file_stem(self.stream.generation, &self.stream.partition, self.seq + 1);
+        for name in self.control.disk.list(&self.staging.1)? {
+            if name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with(['.', '-'])) {
+                self.control.disk.remove_file(&format!("{}/{name}", self.staging.1))?;
+            }
+        }
+        Ok(())
     }
 
     fn close_file(&mut self, perf: &mut WritePerf) -> Result<(), ConnectorError> {

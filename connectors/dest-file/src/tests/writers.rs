@@ -70,6 +70,26 @@ fn a_writer_that_is_overtaken_changes_nothing() {
 }
 
 #[test]
+fn a_writer_that_gives_up_for_want_of_space_leaves_only_what_it_committed() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    let claimed = pipeline.claim().unwrap();
+    pipeline.prepare(claimed.epoch, 1).unwrap();
+    let host = FakeHost::install();
+    host.feed(0, 0, &[rows(0, 5)]).unwrap();
+    host.feed_commit(1, false, Some(place(1)));
+    host.feed(0, 1, &[rows(5, 9)]).unwrap();
+    let request = pipeline.write_request(claimed.epoch, 1, "0", None);
+    let settings = Config::settings(rapidbyte_sdk::parse_config(&pipeline.config_json()).unwrap()).unwrap();
+    let disk = Disk::new(settings.root.clone());
+    let mut task = crate::write::Task::new(&settings, &disk, &request).unwrap();
+    task.take(&mut host.input()).unwrap();
+    let staged = || tree(pipeline.root()).into_iter().filter(|path| path.contains("/part-")).count();
+    assert_eq!(staged(), 2);
+    task.discard();
+    assert_eq!(staged(), 1);
+}
+
+#[test]
 fn a_commit_that_is_not_the_successor_is_fenced() {
     let mut pipeline = Pipeline::new(WriteMode::Append);
     let claimed = pipeline.claim().unwrap();

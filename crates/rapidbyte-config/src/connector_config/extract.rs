@@ -197,7 +197,8 @@ impl<'a> Walk<'a> {
                 .push(ConfigProblem::new(pointer, "not a path").with_hint(Some("name a path, or leave the key out".to_owned())));
             return None;
         }
-        Some(self.base_dir.join(text))
+        // `./out` beside `./pipeline.yaml` is `./out`, not `././out`: people read these paths.
+        Some(self.base_dir.join(text).components().collect())
     }
 
     /// `/grants/` and the value's place, with a number where two places would share a name.
