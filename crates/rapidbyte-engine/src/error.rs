@@ -183,7 +183,7 @@ impl EngineError {
 
     /// Whether this error only says that another stage has gone first.
     pub(crate) fn is_echo(&self) -> bool {
-        matches!(&self.cause, Cause::Connector(error) if matches!(error.code.as_str(), "downstream_closed" | "upstream_closed"))
+        matches!(&self.cause, Cause::Connector(error) if matches!(error.code.as_str(), "downstream_closed" | "upstream_closed" | "mirror_gone"))
     }
 }
 

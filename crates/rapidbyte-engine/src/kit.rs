@@ -24,6 +24,9 @@ const GUEST_MEMORY: usize = 512 << 20;
 /// How long a call that moves no data may take, unless it may have to move a table (`publish`) or wait for locks (`claim`).
 const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a call may take that may have to copy a whole table (`publish`).
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
 /// One connector of a pipeline.
 struct Part {
     name: String,
@@ -93,6 +96,11 @@ impl Kit {
         &self.source.name
     }
 
+    /// The source connector's id, whatever it is configured to read.
+    pub(crate) fn source_kind(&self) -> &str {
+        &self.source.connector.manifest().id
+    }
+
     pub(crate) fn destination_name(&self) -> &str {
         &self.destination.name
     }
@@ -111,10 +119,18 @@ impl Kit {
         role.as_ref().is_some_and(|role| role.delivery == Delivery::AtLeastOnce)
     }
 
-    /// Each transform's checksum and configuration, for the load's fingerprint.
-    pub(crate) fn transform_prints(&self) -> Vec<(String, String)> {
-        let print = |part: &Part| (part.connector.digest().to_owned(), part.config.guest_config.to_string());
-        self.transforms.iter().map(print).collect()
+    /// What has a part in a load's rows, for its fingerprint: the configuration of both ends without secrets, so that a new
+    /// password is not a new load; each transform's checksum and whole configuration, whose salts change values.
+    pub(crate) fn prints(&self) -> Vec<(String, String)> {
+        let end = |part: &Part| {
+            let mut config = part.config.guest_config.clone();
+            blot(&mut config, &part.config);
+            let places = part.config.paths.iter().map(|path| path.host_path.display().to_string()).collect::<Vec<_>>().join("\n");
+            (part.connector.manifest().id.clone(), format!("{config}\n{places}"))
+        };
+        let transform = |part: &Part| (part.connector.digest().to_owned(), part.config.guest_config.to_string());
+        let ends = [end(&self.source), end(&self.destination)];
+        ends.into_iter().chain(self.transforms.iter().map(transform)).collect()
     }
 
     /// A name for the source's data, for sources that have none of their own: the connector, and the hosts and directories its
@@ -194,12 +210,11 @@ impl Kit {
         self.destination_with(&options).await
     }
 
-    /// A destination that claims, prepares and publishes. These may have to wait for locks or move a table, so they have no
-    /// budget of time but the run's own.
+    /// A destination that claims, prepares and publishes. These may have to wait for locks or move a table.
     pub(crate) async fn open_controller(&self) -> Result<DestinationInstance, EngineError> {
         let state: Arc<dyn StateAccess> = Arc::new(NoState);
         let mut options = self.options(&self.destination, None, &state);
-        options.limits.call_timeout = None;
+        options.limits.call_timeout = Some(CONTROL_TIMEOUT);
         self.destination_with(&options).await
     }
 
@@ -213,6 +228,16 @@ impl Kit {
         DestinationInstance::open(&self.destination.connector, options)
             .await
             .map_err(|error| EngineError::guest(Stage::Destination, error).in_connector(&self.destination.name))
+    }
+}
+
+/// Takes secrets out of a configuration.
+fn blot(value: &mut serde_json::Value, config: &ConfigGrants) {
+    match value {
+        serde_json::Value::String(text) if config.secrets.iter().any(|secret| secret.expose() == text) => "***".clone_into(text),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|item| blot(item, config)),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(|field| blot(field, config)),
+        _ => {}
     }
 }
 

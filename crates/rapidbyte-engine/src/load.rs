@@ -23,6 +23,8 @@ pub(crate) struct Claimed {
 pub(crate) struct Noted {
     pub(crate) generation: u64,
     pub(crate) open: bool,
+    /// Made in the way the pipeline says now.
+    pub(crate) same_way: bool,
 }
 
 /// How a full refresh begins.
@@ -41,7 +43,7 @@ pub(crate) fn start(claimed: &Claimed, noted: Option<Noted>, fingerprint: &Finge
     let next = claimed.newest_generation.max(noted.map_or(0, |noted| noted.generation)) + 1;
     let Some(open) = &claimed.generation else {
         return match noted {
-            Some(Noted { generation, open: true }) if generation == claimed.newest_generation && generation > 0 => {
+            Some(Noted { generation, open: true, same_way: true }) if generation == claimed.newest_generation && generation > 0 => {
                 Start::RecordEnd { generation }
             }
             _ => Start::Plan { pinned: None, next },
@@ -64,20 +66,21 @@ pub(crate) fn newest_receipt<'a>(receipts: &'a [Receipt], generation: u64, parti
     receipts.iter().filter(|r| r.generation == generation && r.partition == partition).max_by_key(|r| r.seq)
 }
 
-/// Names how rows are made on their way: the transforms with their configuration, and the columns. Put in front of a
-/// snapshot's name, it keeps a resume from mixing rows that were made in two ways.
+/// Names how rows are made and where they go: the connectors' configuration, and the columns. Put in front of a snapshot's name,
+/// it keeps a resume from mixing rows that were made in two ways, and from publishing what the pipeline no longer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fingerprint(String);
 
 impl Fingerprint {
-    /// `transforms` are each transform's checksum and configuration. Secrets may be among them: only a digest is kept.
-    pub(crate) fn new(stream: &StreamContext, transforms: &[(String, String)]) -> Self {
+    /// `made_by` are checksum and configuration of each connector that has a part in the rows. Secrets may be among them: only a
+    /// digest is kept.
+    pub(crate) fn new(stream: &StreamContext, made_by: &[(String, String)]) -> Self {
         let mut hash = Sha256::new();
         let mut part = |text: &str| {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text.as_bytes());
         };
-        for (checksum, config) in transforms {
+        for (checksum, config) in made_by {
             part(checksum);
             part(config);
         }
@@ -147,19 +150,25 @@ mod tests {
 
     #[test]
     fn a_new_run_plans_the_next_generation() {
-        let noted = Some(Noted { generation: 3, open: false });
+        let noted = Some(Noted { generation: 3, open: false, same_way: true });
         assert_eq!(start(&claimed(3, None, vec![]), noted, &print()), Start::Plan { pinned: None, next: 4 });
     }
 
     #[test]
     fn a_published_load_whose_end_was_not_recorded_is_recorded_and_not_loaded_again() {
-        let noted = Some(Noted { generation: 3, open: true });
+        let noted = Some(Noted { generation: 3, open: true, same_way: true });
         assert_eq!(start(&claimed(3, None, vec![]), noted, &print()), Start::RecordEnd { generation: 3 });
     }
 
     #[test]
+    fn a_published_load_made_in_another_way_is_not_this_one() {
+        let noted = Some(Noted { generation: 3, open: true, same_way: false });
+        assert_eq!(start(&claimed(3, None, vec![]), noted, &print()), Start::Plan { pinned: None, next: 4 });
+    }
+
+    #[test]
     fn a_note_older_than_the_destination_means_a_new_load() {
-        let noted = Some(Noted { generation: 2, open: true });
+        let noted = Some(Noted { generation: 2, open: true, same_way: true });
         assert_eq!(start(&claimed(3, None, vec![]), noted, &print()), Start::Plan { pinned: None, next: 4 });
     }
 

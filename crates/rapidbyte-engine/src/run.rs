@@ -47,42 +47,56 @@ pub(crate) async fn load_kit(operator: &Operator, plan: &PipelinePlan) -> Result
     Ok(Arc::new(blocking(move || Kit::load(&operator, &plan)).await??))
 }
 
-/// What must be there before the first stream moves.
+/// What must be there for a run to be one: from here on, however it ends, it is recorded.
 struct Begun {
     kit: Arc<Kit>,
     state: Arc<dyn StateStore>,
     guard: RunGuard,
     pipeline: PipelineId,
-    source_identity: String,
     context: RunContext,
 }
 
 pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOptions) -> Result<RunReport, EngineError> {
     let started = Instant::now();
     let RunOptions { cancel, observer, peek_rows } = options;
+    let cancelled = || EngineError::new(Stage::Engine, Cause::Cancelled);
     let begun = tokio::select! {
         biased;
-        () = cancel.cancelled() => return Err(EngineError::new(Stage::Engine, Cause::Cancelled)),
+        () = cancel.cancelled() => return Err(cancelled()),
         begun = begin(operator, plan) => begun?,
     };
-    observer.event(RunEvent::Started { run_id: &begun.context.run_id, pipeline: &plan.pipeline, streams: plan.streams.len() });
+    let source_identity = tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(cancelled()),
+        identity = settle_identity(&begun, plan) => identity,
+    };
     let run = Arc::new(Run {
         kit: Arc::clone(&begun.kit),
         state: Arc::clone(&begun.state),
         observer: Arc::clone(&observer),
         context: begun.context.clone(),
         pipeline: begun.pipeline,
-        source_identity: begun.source_identity.clone(),
+        source_identity: source_identity.as_ref().cloned().unwrap_or_default(),
         tasks: Arc::new(Semaphore::new(plan.resources.parallelism as usize)),
         parallelism: plan.resources.parallelism,
         max_retries: plan.resources.max_retries,
         peek_rows,
         spent: Mutex::new(Timings::default()),
     });
-    let results = tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(EngineError::new(Stage::Engine, Cause::Cancelled)),
-        results = move_streams(&run, &plan.streams, plan.resources.parallelism) => results,
+    let results = match source_identity {
+        Err(error) => Err(error),
+        Ok(_) => {
+            observer.event(RunEvent::Started {
+                run_id: &begun.context.run_id,
+                pipeline: &plan.pipeline,
+                streams: plan.streams.len(),
+            });
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(cancelled()),
+                results = move_streams(&run, &plan.streams, plan.resources.parallelism) => results,
+            }
+        }
     };
     finish(begun, &run, plan, results, started).await
 }
@@ -91,11 +105,10 @@ async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Begun, Engine
     let kit = load_kit(operator, plan).await?;
     let state_plan = plan.state.clone();
     let state = blocking(move || open_state(&state_plan)).await??;
-    let source_identity = retry::again(plan.resources.max_retries, || identify(&kit)).await?;
     let run_id = uuid::Uuid::new_v4().to_string();
-    let (store, name, identity, id) = (Arc::clone(&state), plan.pipeline.clone(), source_identity.clone(), run_id.clone());
+    let (store, name, kind, id) = (Arc::clone(&state), plan.pipeline.clone(), kit.source_kind().to_owned(), run_id.clone());
     let (guard, pipeline, interrupted) = blocking(move || {
-        let record = store.resolve_pipeline(&name, &identity, now_ms())?;
+        let record = store.announce_pipeline(&name, &kind, now_ms())?;
         let guard = store.lock_run(record.id, &id)?;
         let interrupted = store.begin_run(&guard, now_ms())?;
         Ok::<_, rapidbyte_state::StateError>((guard, record.id, interrupted))
@@ -105,7 +118,15 @@ async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Begun, Engine
         tracing::info!(run = %run, "an earlier run was interrupted; going on from what it made durable");
     }
     let context = RunContext { pipeline_id: pipeline.to_string(), pipeline: plan.pipeline.clone(), run_id, attempt: 1 };
-    Ok(Begun { kit, state, guard, pipeline, source_identity, context })
+    Ok(Begun { kit, state, guard, pipeline, context })
+}
+
+/// Asks the source what data it leads to, and holds the pipeline to it.
+async fn settle_identity(begun: &Begun, plan: &PipelinePlan) -> Result<String, EngineError> {
+    let identity = retry::again(plan.resources.max_retries, || identify(&begun.kit)).await?;
+    let (store, name, given) = (Arc::clone(&begun.state), plan.pipeline.clone(), identity.clone());
+    blocking(move || store.resolve_pipeline(&name, &given, now_ms())).await??;
+    Ok(identity)
 }
 
 /// Asks the source what data it leads to.

@@ -1,7 +1,7 @@
 //! One stream of a run: from its claim to its publication, with retries.
 
 use crate::claim::claim;
-use crate::error::{EngineError, Stage};
+use crate::error::{Cause, EngineError, Stage};
 use crate::kit::Kit;
 use crate::load::{self, Claimed, Fingerprint, Noted, RESERVED_PREFIX, Start};
 use crate::observe::{Observer, RunEvent};
@@ -10,10 +10,13 @@ use crate::retry;
 use crate::task::{self, Moved, Share, blocking};
 use rapidbyte_runtime::{NoState, PlanRequest, PrepareRequest, PublishRequest, SourceInstance, StateAccess, mark};
 use rapidbyte_state::{GenerationRecord, GenerationState, PipelineId, StateStore};
-use rapidbyte_types::{Generation, PublishSummary, Receipt, RunContext, StreamContext};
+use rapidbyte_types::{CommitState, ErrorCategory, Generation, Partition, PublishSummary, Receipt, RunContext, StreamContext};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+/// The snapshot of a generation that stands for a load given up. No fingerprint is in front of it, so no run goes on with it.
+const GIVEN_UP: &str = "_rb_given_up";
 
 /// What every stream of a run shares.
 pub(crate) struct Run {
@@ -105,15 +108,20 @@ impl Attempt<'_> {
     /// One attempt; says whether the reader of the output went away.
     async fn go(&self, claimed: Claimed, report: &mut StreamReport) -> Result<bool, EngineError> {
         let run = self.run;
-        let fingerprint = Fingerprint::new(self.stream, &run.kit.transform_prints());
-        let noted = self.noted().await?;
-        match load::start(&claimed, noted, &fingerprint) {
+        let fingerprint = Fingerprint::new(self.stream, &run.kit.prints());
+        let noted = self.noted(&fingerprint).await?;
+        let start = load::start(&claimed, noted, &fingerprint);
+        match start {
             Start::RecordEnd { generation } | Start::Publish { generation } => {
                 report.resumed = true;
                 let partitions = claimed.generation.as_ref().map_or(0, |generation| generation.partitions.len());
                 report.partitions = partitions as u64;
                 run.observer.event(RunEvent::Planned { stream: &self.stream.name, partitions: 0, resumed: true });
                 let snapshot = claimed.generation.map_or_else(String::new, |generation| generation.snapshot);
+                if let Start::Publish { .. } = start {
+                    // Another state store may have prepared it: the note must stand before the rows are visible.
+                    self.note(generation, claimed.epoch, &snapshot, GenerationState::Open).await?;
+                }
                 self.publish(generation, claimed.epoch, &snapshot, report).await?;
                 Ok(false)
             }
@@ -121,10 +129,14 @@ impl Attempt<'_> {
         }
     }
 
-    async fn noted(&self) -> Result<Option<Noted>, EngineError> {
+    async fn noted(&self, fingerprint: &Fingerprint) -> Result<Option<Noted>, EngineError> {
         let (store, pipeline, name) = (Arc::clone(&self.run.state), self.run.pipeline, self.stream.name.clone());
         let generations = blocking(move || store.generations(pipeline, &name)).await??;
-        Ok(generations.first().map(|of| Noted { generation: of.number, open: of.state == GenerationState::Open }))
+        Ok(generations.first().map(|of| Noted {
+            generation: of.number,
+            open: of.state == GenerationState::Open,
+            same_way: fingerprint.strip(&of.snapshot).is_some(),
+        }))
     }
 
     async fn plan_and_move(
@@ -198,7 +210,7 @@ impl Attempt<'_> {
     /// Partitions without their last receipt.
     fn shares(&self, load: &Load) -> Vec<Share> {
         let number = load.generation.number;
-        let share = |partition: &rapidbyte_types::Partition| Share {
+        let share = |partition: &Partition| Share {
             run: self.context(),
             stream: self.stream.clone(),
             pipeline: self.run.pipeline,
@@ -226,8 +238,15 @@ impl Attempt<'_> {
         }
         let mut ends = Ends::default();
         while let Some(joined) = tasks.join_next().await {
-            let moved =
-                joined.unwrap_or_else(|_| Err(EngineError::internal(Stage::Engine, "task_lost", "a task ended without a word")))?;
+            let lost = || EngineError::internal(Stage::Engine, "task_lost", "a task ended without a word");
+            let moved = match joined.unwrap_or_else(|_| Err(lost())) {
+                Ok(moved) => moved,
+                Err(error) => {
+                    // The next claim comes only when every task of the stream has ended.
+                    tasks.shutdown().await;
+                    return Err(error);
+                }
+            };
             report.rows_read += moved.read.records;
             report.bytes_read += moved.read.bytes;
             report.rows_written += moved.rows_durable;
@@ -255,7 +274,14 @@ impl Attempt<'_> {
         let mut controller = run.kit.open_controller().await?;
         let request = PublishRequest { run: self.context(), context: self.stream.clone(), epoch, generation };
         mark("engine.publish.before");
-        let PublishSummary { rows, location } = controller.publish(request).await.map_err(|error| self.destination_error(error))?;
+        let published = controller.publish(request).await.map_err(|error| self.destination_error(error));
+        let PublishSummary { rows, location } = match published {
+            Ok(published) => published,
+            Err(error) => {
+                self.give_up_if_spoiled(&error, generation, epoch).await;
+                return Err(error);
+            }
+        };
         mark("engine.publish.after");
         controller.close().await.map_err(|error| self.destination_error(error))?;
         let snapshot = if snapshot.is_empty() { self.noted_snapshot(generation).await? } else { snapshot.to_owned() };
@@ -267,6 +293,31 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    /// A complete load whose rows the destination refuses would be offered to it again by every run to come. Its generation is
+    /// replaced by one that nothing can go on with, so that the next run reads what has been mended at the source.
+    async fn give_up_if_spoiled(&self, error: &EngineError, generation: u64, epoch: u64) {
+        let spoiled = matches!(&error.cause, Cause::Connector(error)
+            if matches!(error.category, ErrorCategory::Data | ErrorCategory::Schema)
+                && error.commit_state == CommitState::BeforeCommit
+                && !error.retryable);
+        if !spoiled {
+            return;
+        }
+        let empty = Load {
+            generation: Generation {
+                number: generation + 1,
+                snapshot: GIVEN_UP.to_owned(),
+                partitions: vec![Partition { id: "0".into(), spec: Vec::new() }],
+            },
+            token: Vec::new(),
+            epoch,
+            receipts: Vec::new(),
+        };
+        if let Err(again) = self.prepare(&empty).await {
+            tracing::warn!(stream = %self.stream.name, error = %again, "the load that can't be published could not be given up");
+        }
+    }
+
     async fn noted_snapshot(&self, generation: u64) -> Result<String, EngineError> {
         let (store, pipeline, name) = (Arc::clone(&self.run.state), self.run.pipeline, self.stream.name.clone());
         let generations = blocking(move || store.generations(pipeline, &name)).await??;
@@ -276,11 +327,11 @@ impl Attempt<'_> {
     /// Tells the source what is durable, where the shares have one position in common.
     async fn confirm(&self, mut planner: SourceInstance, load: &Load, last: Option<Receipt>) -> Result<(), EngineError> {
         let one = load.generation.partitions.len() == 1;
+        mark("engine.confirm.before");
         if let (true, Some(position)) = (one, last.and_then(|receipt| receipt.position)) {
-            mark("engine.confirm.before");
             planner.confirm(position).await.map_err(|error| self.source_error(error))?;
-            mark("engine.confirm.after");
         }
+        mark("engine.confirm.after");
         if let Err(error) = planner.close().await {
             // The rows are published; a source that can't say goodbye takes nothing away from that.
             tracing::warn!(stream = %self.stream.name, error = %error, "the source did not close cleanly");

@@ -292,7 +292,11 @@ async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>) -> Result<Move
             }
             Ok(Ended::Peeked(table)) => moved.peek = table,
             Err(error) if error.is_echo() => echo = echo.or(Some(error)),
-            Err(error) => return Err(error),
+            Err(error) => {
+                // Nothing of this task may still be at work when its stream is claimed anew.
+                stages.shutdown().await;
+                return Err(error);
+            }
         }
     }
     match echo {

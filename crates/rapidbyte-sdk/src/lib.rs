@@ -7,8 +7,8 @@
 //! rapidbyte_sdk::connector_main!(source, MySource);
 //! ```
 //!
-//! A connector has no sockets, no files and no clock of its own to trust: it reaches the world through [`host_tcp`] and
-//! [`host_ffi`], and hands data on as Arrow [`RecordBatch`](arrow_array::RecordBatch)es. Calls look blocking; the host
+//! A connector has no sockets, no files but the directories it was granted, and no clock of its own to trust: it reaches the
+//! world through [`host_tcp`] and [`host_ffi`], and hands data on as Arrow [`RecordBatch`](arrow_array::RecordBatch)es. Calls look blocking; the host
 //! suspends the guest and may cancel it at any of them.
 //!
 //! On a native target every host call goes to the fake host of [`testing`], so that connectors are tested with plain

@@ -102,9 +102,9 @@ pub trait Source: Sized {
 
     /// Splits a stream and pins its data. The instance stays open, without a call under way, until its last partition ends.
     ///
-    /// The default reads everything in one partition and can't resume: each run is a snapshot of its own.
+    /// The default reads everything in one partition and can't resume: each attempt is a snapshot of its own.
     fn plan_partitions(&mut self, request: &PlanRequest) -> Result<PartitionPlan, ConnectorError> {
-        Ok(PartitionPlan::single(format!("run:{}", request.run.run_id)))
+        Ok(PartitionPlan::single(format!("run:{}/{}", request.run.run_id, request.run.attempt)))
     }
 
     /// Emits the schema, then batches, and a barrier wherever reading could go on. Returns when the share is read.

@@ -17,11 +17,11 @@ pub struct PipelineId(Uuid);
 impl PipelineId {
     /// The identity of a pipeline on first sight: the same name and source give the same one on every machine and after the
     /// store was lost, so that the receipts at the destination are found again and two machines fence each other.
-    pub(crate) fn derived(name: &str, source_identity: &str) -> Self {
+    pub(crate) fn derived(name: &str, source: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update((name.len() as u64).to_le_bytes());
         hash.update(name.as_bytes());
-        hash.update(source_identity.as_bytes());
+        hash.update(source.as_bytes());
         let mut bytes = [0; 16];
         for (byte, hashed) in bytes.iter_mut().zip(hash.finalize()) {
             *byte = hashed;
@@ -53,7 +53,7 @@ pub struct PipelineRecord {
     pub id: PipelineId,
     /// Its name in this store, unique.
     pub name: String,
-    /// Names the source's data; a pipeline keeps the one it began with.
+    /// Names the source's data; a pipeline keeps the one it began with. Empty while no run has reached the source.
     pub source_identity: String,
     /// Unix milliseconds.
     pub created_at_ms: u64,

@@ -31,7 +31,12 @@ pub trait StateStore: Send + Sync + fmt::Debug {
 
     // ---- pipelines ----
 
-    /// The pipeline of this name, made on first sight.
+    /// The pipeline of this name, made on first sight without knowing its source's data yet: a run that can't reach its source is
+    /// a run all the same. Its id is derived from the name and the `source_kind` (the connector), so that it is the same on every
+    /// machine and after this store was lost.
+    fn announce_pipeline(&self, name: &str, source_kind: &str, now_ms: u64) -> Result<PipelineRecord, StateError>;
+
+    /// The pipeline of this name, with its source's data named: made on first sight, completed if it was only announced.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Stopping: soon, cleanly, and one run at a time.
 
 use crate::tables;
-use rapidbyte_testkit::{Database, Postgres, Project, open_files, within};
+use rapidbyte_testkit::{Database, Postgres, Project, open_files, packed_fixture, within};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(2);
@@ -31,6 +31,21 @@ fn a_signal_ends_a_run_within_two_seconds() {
         assert!(ended.duration < SOON, "SIG{signal} took {:?}", ended.duration);
         assert_eq!(ended.json()["exit_code"], code);
         destination.until_quiet(Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn a_signal_ends_a_run_whose_connector_spins() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let project = Project::with_pipeline(&format!(
+            "version: \"1.0\"\npipeline: spinning\nsource: {{ use: {}, streams: [ {{ name: none }} ] }}\ndestination: {{ use: dest-stdout }}\n",
+            packed_fixture("probe-spin").display()
+        ));
+        let mut run = project.run().start();
+        run.until_stderr("\"planned\"", PATIENCE);
+        run.signal(signal);
+        let ended = run.finish().exit(code);
+        assert!(ended.duration < SOON, "SIG{signal} took {:?}", ended.duration);
     }
 }
 

@@ -7,6 +7,7 @@ mod house;
 mod keys;
 mod postgres;
 mod readme;
+mod record;
 mod scaffold;
 mod secrets;
 mod tables;

@@ -9,7 +9,7 @@ use rapidbyte_types::{ConnectorError, MAX_TRANSFORM_STATE_BYTES};
 impl HostState {
     async fn forward(&mut self, id: u64, state: Option<Vec<u8>>) -> Result<(), ConnectorError> {
         let refused = |code: &str, message: String| ConnectorError::internal(code, message);
-        let (Some(input), Some(output)) = (&mut self.input, &self.output) else {
+        let (Some(input), Some(output)) = (&mut self.input, &mut self.output) else {
             return Err(out_of_place("forward-barrier", "transform"));
         };
         if let Some(state) = &state
@@ -27,6 +27,7 @@ impl HostState {
         if let Some(state) = state {
             barrier.transform_state.push((output.place, state));
         }
+        output.complete = barrier.last;
         output.sender.send(Event::Barrier(barrier)).await
     }
 }

@@ -49,17 +49,19 @@ pub(crate) struct OutputState {
     streams: usize,
     shapes: HashMap<(u32, u32), Shape>,
     newest: Vec<Option<u32>>,
+    /// The share's last barrier has gone out: what came after it would never be committed.
+    pub(crate) complete: bool,
 }
 
 impl OutputState {
     /// For a source.
     pub(crate) fn gated(sender: EventSender, gate: Box<dyn BarrierGate>, streams: usize) -> Self {
-        Self { sender, gate: Some(gate), place: 0, streams, shapes: HashMap::new(), newest: vec![None; streams] }
+        Self { sender, gate: Some(gate), place: 0, streams, shapes: HashMap::new(), newest: vec![None; streams], complete: false }
     }
 
     /// For the transform at `place`.
     pub(crate) fn placed(sender: EventSender, place: u32, streams: usize) -> Self {
-        Self { sender, gate: None, place, streams, shapes: HashMap::new(), newest: vec![None; streams] }
+        Self { sender, gate: None, place, streams, shapes: HashMap::new(), newest: vec![None; streams], complete: false }
     }
 
     fn stream(&self, stream: u32) -> Result<usize, ConnectorError> {
@@ -115,7 +117,11 @@ fn outcome(sent: Sent) -> Result<EmitOutcome, wit::ConnectorError> {
 
 impl HostState {
     pub(super) fn output(&mut self, function: &str) -> Result<&mut OutputState, ConnectorError> {
-        self.output.as_mut().ok_or_else(|| out_of_place(function, "read` or `transform"))
+        let output = self.output.as_mut().ok_or_else(|| out_of_place(function, "read` or `transform"))?;
+        if output.complete {
+            return Err(refused("after_last_barrier", format!("`{function}` came after the last barrier")));
+        }
+        Ok(output)
     }
 
     async fn send_schema(&mut self, stream: u32, schema_id: u32, ipc: Vec<u8>) -> Result<(), ConnectorError> {

@@ -6,6 +6,9 @@ use crate::error::{ErrorKind, StateError};
 use crate::pipeline::{PipelineId, PipelineRecord, check_name};
 use rusqlite::{Connection, Row, Transaction, params};
 
+/// The identity of a source that no run has reached yet. Not a name that any source may have: those are not empty.
+const UNKNOWN: &str = "";
+
 impl Stored for PipelineRecord {
     const TABLE: &'static str = "pipelines";
     const COLUMNS: &'static str = "id, name, source_identity, created_at_ms, sum";
@@ -32,8 +35,16 @@ impl Stored for PipelineRecord {
 pub(super) fn resolve(tx: &Transaction<'_>, name: &str, identity: &str, now_ms: u64) -> Result<PipelineRecord, StateError> {
     check_name("pipeline name", name)?;
     check_name("source identity", identity)?;
-    if let Some(found) = find(tx, name)? {
+    if let Some(mut found) = find(tx, name)? {
         if found.source_identity == identity {
+            return Ok(found);
+        }
+        if found.source_identity == UNKNOWN {
+            identity.clone_into(&mut found.source_identity);
+            tx.execute(
+                "UPDATE pipelines SET source_identity = ?2, sum = ?3 WHERE id = ?1",
+                params![found.id.to_string(), identity, found.sum()],
+            )?;
             return Ok(found);
         }
         let message = format!("pipeline `{name}` began with another source, and its progress does not fit this one");
@@ -41,12 +52,20 @@ pub(super) fn resolve(tx: &Transaction<'_>, name: &str, identity: &str, now_ms: 
             "give the pipeline another name to load the new source from its start, or set its `source` back to what it was",
         ));
     }
-    let record = PipelineRecord {
-        id: PipelineId::derived(name, identity),
-        name: name.to_owned(),
-        source_identity: identity.to_owned(),
-        created_at_ms: now_ms,
-    };
+    insert(tx, PipelineId::derived(name, identity), name, identity, now_ms)
+}
+
+pub(super) fn announce(tx: &Transaction<'_>, name: &str, source_kind: &str, now_ms: u64) -> Result<PipelineRecord, StateError> {
+    check_name("pipeline name", name)?;
+    check_name("source kind", source_kind)?;
+    match find(tx, name)? {
+        Some(found) => Ok(found),
+        None => insert(tx, PipelineId::derived(name, source_kind), name, UNKNOWN, now_ms),
+    }
+}
+
+fn insert(tx: &Transaction<'_>, id: PipelineId, name: &str, identity: &str, now_ms: u64) -> Result<PipelineRecord, StateError> {
+    let record = PipelineRecord { id, name: name.to_owned(), source_identity: identity.to_owned(), created_at_ms: now_ms };
     tx.execute(
         "INSERT INTO pipelines (id, name, source_identity, created_at_ms, sum) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![record.id.to_string(), name, identity, rows::signed(now_ms, "the time")?, record.sum()],

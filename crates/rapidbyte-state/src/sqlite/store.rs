@@ -106,6 +106,10 @@ impl StateStore for SqliteStore {
         self.probe()
     }
 
+    fn announce_pipeline(&self, name: &str, source_kind: &str, now_ms: u64) -> Result<PipelineRecord, StateError> {
+        self.write(|tx| pipelines::announce(tx, name, source_kind, now_ms))
+    }
+
     fn resolve_pipeline(&self, name: &str, source_identity: &str, now_ms: u64) -> Result<PipelineRecord, StateError> {
         self.write(|tx| pipelines::resolve(tx, name, source_identity, now_ms))
     }

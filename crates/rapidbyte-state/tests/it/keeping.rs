@@ -27,6 +27,23 @@ fn a_new_file_is_made_private_in_a_private_folder() {
 }
 
 #[test]
+fn an_announced_pipeline_gets_its_source_once() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let announced = store.announce_pipeline("sales", "owner/source", 1_000).expect("announces");
+    assert_eq!(announced.source_identity, "");
+    assert_eq!(store.announce_pipeline("sales", "owner/source", 2_000).expect("announces"), announced);
+    let resolved = store.resolve_pipeline("sales", "source:1", 3_000).expect("resolves");
+    assert_eq!((resolved.id, resolved.source_identity.as_str()), (announced.id, "source:1"));
+    assert_eq!(fixture.store().find_pipeline("sales").expect("reads").as_ref(), Some(&resolved));
+    let other = store.resolve_pipeline("sales", "source:2", 4_000).expect_err("another source");
+    assert_eq!(other.kind(), ErrorKind::IdentityMismatch);
+    // The same name and connector have the same id in a store that knows nothing.
+    let elsewhere = Fixture::new().store().announce_pipeline("sales", "owner/source", 9_000).expect("announces");
+    assert_eq!(elsewhere.id, announced.id);
+}
+
+#[test]
 fn what_was_kept_is_there_after_a_reopen() {
     let fixture = Fixture::new();
     let store = fixture.store();
