@@ -230,3 +230,22 @@ fn an_unmodified_async_driver_works_in_the_sandbox() {
         assert!(check.stdout.contains(answer) || check.stderr.contains(answer), "{answer}: {}", check.told());
     }
 }
+
+#[test]
+fn a_load_that_can_not_be_published_is_read_again_once_it_is_mended() {
+    let server = Postgres::shared();
+    let (source, destination) = (server.database("unfit_source"), server.database("unfit_destination"));
+    source.sql("CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 3) i");
+    destination.sql("CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1)");
+    let project = Project::with_pipeline(&format!(
+        "version: \"1.0\"\npipeline: unfit\nsource:\n  use: source-postgres\n  config: {{ {} }}\n  streams: [ {{ name: public.t }} ]\n\
+         destination:\n  use: dest-postgres\n  config: {{ {} }}\n  write_mode: append\n",
+        source.config(),
+        destination.config()
+    ));
+    project.run().finish().exit(7);
+    assert_eq!(destination.sql("SELECT string_agg(id::text, ',' ORDER BY id) FROM t"), "1", "nothing is half there");
+    source.sql("DELETE FROM t WHERE id = 1");
+    project.run().finish().success();
+    assert_eq!(destination.sql("SELECT string_agg(id::text, ',' ORDER BY id) FROM t"), "1,2,3");
+}
