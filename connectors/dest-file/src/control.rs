@@ -55,7 +55,7 @@ impl Control {
 
     /// Where files of a generation and epoch are staged: the directory's name, and its path.
     pub(crate) fn staging(&self, generation: u64, epoch: u64) -> (String, String) {
-        let directory = format!("g{generation}-e{epoch}");
+        let directory = names::staging(generation, epoch);
         let path = self.staged(&directory);
         (directory, path)
     }
@@ -220,7 +220,13 @@ impl Control {
                     self.disk.remove_file(&self.path(manifest.number))?;
                     return Ok(Added::Lost);
                 }
-                None => return Err(fenced(&self.stream, "it went on while this one stood still")),
+                // Nobody can tell any more. The next claim reads what became of it.
+                None => {
+                    let message = format!("whether step {} of stream `{}` counts is not known", manifest.number, self.stream);
+                    return Err(ConnectorError::new(ErrorCategory::TransientDb, "commit_unknown", message).with_hint(
+                        "other writers went on while this one stood still: the next attempt goes on from what is durable",
+                    ));
+                }
             }
         }
         if newest == manifest.number && newest > KEPT_MANIFESTS {
@@ -270,12 +276,19 @@ impl Commit<'_> {
         }
         open.set_receipt(self.receipt);
         open.files.extend_from_slice(self.files);
-        crate::evolution::merge(&mut open.columns, self.columns.unwrap_or_default());
-        Ok(())
+        crate::evolution::merge(&control.stream, &mut open.columns, self.columns.unwrap_or_default())
     }
 }
 
 impl Manifest {
+    /// Gives the open generation up. Its number is followed by one that nobody uses: no open generation and its number as the
+    /// newest would mean that it was published.
+    pub(crate) fn discard_open(&mut self) {
+        if self.open.take().is_some() {
+            self.newest_generation += 1;
+        }
+    }
+
     /// Closes the open generation: its rows are what readers see.
     pub(crate) fn publish(&mut self, directory: &str) {
         if let Some(OpenGeneration { number, files, columns, .. }) = self.open.take() {
@@ -293,5 +306,34 @@ impl Retired {
     /// Whether a reader that opened it when it was visible may still be at it.
     pub(crate) fn in_use(&self, now_ms: u64) -> bool {
         now_ms.saturating_sub(self.at_ms) < GRACE_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rapidbyte_sdk::testing::FakeHost;
+    use tempfile::TempDir;
+
+    #[test]
+    fn a_commit_whose_number_was_cleared_away_has_an_unknown_outcome_and_may_be_tried_again() {
+        FakeHost::install();
+        let dir = TempDir::new().unwrap();
+        let control = Control::new(Disk::new(dir.path().to_owned()), &StreamName::new("orders"));
+        let append =
+            |step| control.change(|newest| Ok(newest.map_or_else(|| control.first("id", "p", "s"), |m| control.next(m, step))));
+        append(Step::Claim).unwrap();
+        // It stands still, while so many others commit that its number and the one after it are gone.
+        let slow = control.next(&control.newest().unwrap().unwrap(), Step::Commit);
+        for _ in 0..KEPT_MANIFESTS + 3 {
+            append(Step::Commit).unwrap();
+        }
+        let newest = control.newest().unwrap().unwrap();
+        let error = control.add(&slow).map(|_| ()).unwrap_err();
+        assert_eq!((error.category, error.code.as_str()), (ErrorCategory::TransientDb, "commit_unknown"));
+        assert_eq!((error.retryable, error.safe_to_retry), (true, true));
+        assert_eq!(error.commit_state, CommitState::AfterCommitUnknown);
+        assert_eq!(control.newest().unwrap().unwrap(), newest);
+        append(Step::Commit).unwrap();
     }
 }

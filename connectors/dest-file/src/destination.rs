@@ -83,7 +83,7 @@ impl Destination for DestFile {
             }
             let now = control.change_claimed(newest.epoch, Step::Teardown, |manifest| {
                 manifest.epoch += 1;
-                manifest.open = None;
+                manifest.discard_open();
                 Ok(())
             })?;
             publish::sweep(&control, &now, publish::Sweep::Everything, now_ms())?;
@@ -141,7 +141,7 @@ impl DestFile {
             next.epoch = next.epoch.max(*known_epoch) + 1;
             if next.pipeline_id != run.pipeline_id {
                 // Another pipeline over the same data may choose other columns or transforms: its load can't be gone on with.
-                next.open = None;
+                next.discard_open();
                 next.pipeline_id.clone_from(&run.pipeline_id);
             }
             next.pipeline.clone_from(&run.pipeline);
@@ -159,10 +159,11 @@ fn mismatch(control: &Control, newest: &Manifest) -> ConnectorError {
     let message =
         format!("the folder `{}` holds data of another source, written by pipeline `{}`", control.folder, newest.pipeline);
     ConnectorError::config("source_mismatch", message).with_hint(format!(
-        "set `path` to another folder; or, to begin anew, remove `{folder}`, `{control}/{folder}` and `{generations}/{folder}` below it",
+        "set `path` to another folder; or, to begin anew, remove `{folder}`, `{control}/{folder}`, `{generations}/{folder}` and `{staging}/{folder}` below it",
         folder = control.folder,
         control = names::CONTROL,
         generations = names::GENERATIONS,
+        staging = names::STAGING,
     ))
 }
 

@@ -4,7 +4,7 @@ use crate::manifest::{Column, Manifest};
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use rapidbyte_sdk::{
-    ConnectorError, NewColumnPolicy, NullabilityPolicy, Policies, RemovedColumnPolicy, TypeChangePolicy, WriteMode,
+    ConnectorError, NewColumnPolicy, NullabilityPolicy, Policies, RemovedColumnPolicy, StreamName, TypeChangePolicy, WriteMode,
 };
 use std::sync::Arc;
 
@@ -46,17 +46,28 @@ pub(crate) fn known(manifest: &Manifest) -> Option<Vec<Column>> {
     }
 }
 
-/// Adds columns that are new to those known.
-pub(crate) fn merge(known: &mut Option<Vec<Column>>, columns: &[Column]) {
+/// Adds columns that are new to those known. Writers that began before either had told its columns may differ: the second one
+/// to tell is refused.
+pub(crate) fn merge(stream: &StreamName, known: &mut Option<Vec<Column>>, columns: &[Column]) -> Result<(), ConnectorError> {
     if columns.is_empty() {
-        return;
+        return Ok(());
     }
     let known = known.get_or_insert_default();
     for column in columns {
-        if !known.iter().any(|other| other.name == column.name) {
-            known.push(column.clone());
+        match known.iter().find(|other| other.name == column.name) {
+            None => known.push(column.clone()),
+            Some(other) if other.data_type != column.data_type => {
+                let message = format!(
+                    "stream `{stream}`: column `{}` is `{}` in one part of the load and `{}` in another",
+                    column.name, other.data_type, column.data_type
+                );
+                return Err(ConnectorError::schema("type_mismatch", message)
+                    .with_hint("give the column one type at the source, or leave it out with `columns`"));
+            }
+            Some(_) => {}
         }
     }
+    Ok(())
 }
 
 pub(crate) fn columns(schema: &Schema) -> Vec<Column> {

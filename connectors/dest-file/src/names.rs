@@ -38,6 +38,30 @@ pub(crate) fn file_stem(generation: u64, partition: &str, seq: u64) -> String {
     format!("part-{generation:06}-{}-{seq:06}", escaped(partition))
 }
 
+/// The directory where an epoch stages files of a generation.
+pub(crate) fn staging(generation: u64, epoch: u64) -> String {
+    format!("g{generation}-e{epoch}")
+}
+
+/// The epoch in the name of a staging directory; `None` where the name is not ours.
+pub(crate) fn staging_epoch(name: &str) -> Option<u64> {
+    let (generation, epoch) = name.strip_prefix('g')?.split_once("-e")?;
+    let (generation, epoch) = (generation.parse().ok()?, epoch.parse().ok()?);
+    (staging(generation, epoch) == name).then_some(epoch)
+}
+
+/// The directory that a publish makes visible.
+pub(crate) fn published(generation: u64, epoch: u64) -> String {
+    format!("{generation}-{epoch}")
+}
+
+/// The epoch in the name of a published directory; `None` where the name is not ours.
+pub(crate) fn published_epoch(name: &str) -> Option<u64> {
+    let (generation, epoch) = name.split_once('-')?;
+    let (generation, epoch) = (generation.parse().ok()?, epoch.parse().ok()?);
+    (published(generation, epoch) == name).then_some(epoch)
+}
+
 /// ASCII letters, digits, `-` and `_` stand for themselves, every other byte as `%XX`, as does a `_` at the beginning, because
 /// our own folders begin with one. A long name keeps its beginning and ends with a hash.
 fn escaped(text: &str) -> String {

@@ -16,7 +16,7 @@ pub(crate) fn publish(control: &Control, request: &PublishRequest, extension: &s
     let newest = control.claimed(newest.as_ref(), request.epoch)?;
     let now = match &newest.open {
         Some(open) if open.number == request.generation => {
-            let directory = format!("{}-{}", request.generation, request.epoch);
+            let directory = names::published(request.generation, request.epoch);
             build(control, newest, open, &directory)?;
             host_ffi::mark("dest.publish.directory");
             let now = control.change_claimed(request.epoch, Step::Publish, |manifest| {
@@ -54,7 +54,13 @@ fn build(control: &Control, newest: &Manifest, open: &OpenGeneration, directory:
     let mut linked = 0_usize;
     if let (WriteMode::Append, Some(published)) = (open.write_mode, &newest.published) {
         let source = control.generations(&published.directory);
-        for name in control.disk.list(&source)? {
+        let names = control.disk.list(&source)?;
+        if control.disk.size(&source)?.is_none() || (names.is_empty() && published.rows > 0) {
+            // For an overtaken run it may have been cleared away rightly.
+            control.claimed(control.newest()?.as_ref(), newest.epoch)?;
+            return Err(damaged(&format!("the published folder `{source}` is gone or empty")));
+        }
+        for name in names {
             linked += link(control, &format!("{source}/{name}"), &target, &name)?;
         }
     }
@@ -65,10 +71,7 @@ fn build(control: &Control, newest: &Manifest, open: &OpenGeneration, directory:
     for file in with_rows.into_iter().chain(empty) {
         let staged = format!("{}/{}", control.staged(&file.directory), file.name);
         if control.disk.size(&staged)? != Some(file.bytes) {
-            let message = format!("the committed file `{staged}` is gone or has another size");
-            return Err(ConnectorError::data("file_damaged", message).with_hint(
-                "something else has changed the folders that begin with `_` below `path`; remove the file's manifests to load anew",
-            ));
+            return Err(damaged(&format!("the committed file `{staged}` is gone or has another size")));
         }
         link(control, &staged, &target, &file.name)?;
     }
@@ -84,6 +87,13 @@ fn build(control: &Control, newest: &Manifest, open: &OpenGeneration, directory:
         control.disk.sync_dir(&target)?;
     }
     Ok(())
+}
+
+fn damaged(message: &str) -> ConnectorError {
+    ConnectorError::data("file_damaged", message).with_hint(
+        "something else has changed the folders that begin with `_` below `path`: restore them from a backup, or remove the stream's \
+         folders below `path` to load anew",
+    )
 }
 
 fn link(control: &Control, from: &str, directory: &str, name: &str) -> Result<usize, ConnectorError> {
@@ -129,14 +139,16 @@ pub(crate) enum Sweep {
 }
 
 /// Removes what the manifest does not name. Writers of an older epoch that still live lose their staged files, and could not
-/// have committed them.
+/// have committed them. The manifest may be stale: whoever sweeps may sleep meanwhile. It knows nothing of later epochs, so what
+/// they have made is left alone, and of its own and earlier ones nothing can be added that it does not name.
 pub(crate) fn sweep(control: &Control, manifest: &Manifest, what: Sweep, now_ms: u64) -> Result<(), ConnectorError> {
     control.sweep_unlinked()?;
     let files = manifest.open.iter().flat_map(|open| &open.files);
     let used: Vec<&str> = files.map(|file| file.directory.as_str()).collect();
     let current = manifest.open.as_ref().map(|open| control.staging(open.number, manifest.epoch).0);
     for directory in control.disk.list(&control.staged(""))? {
-        if !used.contains(&directory.as_str()) && current.as_ref() != Some(&directory) {
+        let past = names::staging_epoch(&directory).is_some_and(|epoch| epoch <= manifest.epoch);
+        if past && !used.contains(&directory.as_str()) && current.as_ref() != Some(&directory) {
             control.disk.remove_tree(&control.staged(&directory))?;
         }
     }
@@ -145,7 +157,8 @@ pub(crate) fn sweep(control: &Control, manifest: &Manifest, what: Sweep, now_ms:
         let left = manifest.retired.iter().filter(|retired| retired.in_use(now_ms)).map(|retired| retired.directory.as_str());
         let kept: Vec<&str> = visible.chain(left).collect();
         for directory in control.disk.list(&control.generations(""))? {
-            if !kept.contains(&directory.as_str()) {
+            let past = names::published_epoch(&directory).is_some_and(|epoch| epoch <= manifest.epoch);
+            if past && !kept.contains(&directory.as_str()) {
                 control.disk.remove_tree(&control.generations(&directory))?;
             }
         }

@@ -164,7 +164,7 @@ impl<'a> StreamWriter<'a> {
         let context = &self.stream.context;
         let evolved = evolution::evolve(&context.name.to_string(), self.known.as_deref(), schema, &context.policies)?;
         check_schema(&context.name.to_string(), &evolved.schema, &self.settings.format)?;
-        evolution::merge(&mut self.known, &evolution::columns(&evolved.schema));
+        evolution::merge(&context.name, &mut self.known, &evolution::columns(&evolved.schema))?;
         self.schemas.insert(schema_id, evolved);
         self.newest_schema = Some(schema_id);
         Ok(())

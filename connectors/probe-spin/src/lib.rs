@@ -1,6 +1,8 @@
 //! A fixture: a source whose `read` is an endless loop that calls nothing, so that only the sandbox can stop it.
 
-use rapidbyte_sdk::{CheckItem, ConnectorError, DiscoveredStream, InitContext, ReadRequest, ReadSummary, Source, SourceOutput, StreamContext};
+use rapidbyte_sdk::{
+    CheckItem, ConnectorError, DiscoveredStream, InitContext, ReadRequest, ReadSummary, Source, SourceOutput, StreamContext,
+};
 use serde::Deserialize;
 
 rapidbyte_sdk::connector_main!(source, Spin);

@@ -1,6 +1,8 @@
 //! Dying at every point, and going on.
 
 use super::*;
+use crate::control::Control;
+use crate::disk::Disk;
 
 fn all(ranges: &[(i64, i64)]) -> Vec<i64> {
     let mut ids: Vec<i64> = ranges.iter().flat_map(|(from, to)| *from..*to).collect();
@@ -135,4 +137,21 @@ fn a_committed_file_that_was_damaged_is_noticed() {
     let error = pipeline.publish(claimed.epoch, 1).unwrap_err();
     assert_eq!(error.code, "file_damaged");
     assert!(pipeline.ids().is_empty());
+}
+
+#[test]
+fn appending_to_a_published_folder_that_is_gone_is_an_error() {
+    for emptied in [false, true] {
+        let mut pipeline = Pipeline::new(WriteMode::Append);
+        pipeline.loaded();
+        let published = pipeline.root().join("_generations/public.orders/1-1");
+        std::fs::remove_dir_all(&published).unwrap();
+        if emptied {
+            std::fs::create_dir(&published).unwrap();
+        }
+        let error = pipeline.load(&FakeHost::install()).unwrap_err();
+        assert_eq!((error.code.as_str(), error.hint.is_some()), ("file_damaged", true));
+        let control = Control::new(Disk::new(pipeline.root().to_owned()), &pipeline.context.target);
+        assert_eq!(control.newest().unwrap().unwrap().published.unwrap().number, 1, "nothing was decided");
+    }
 }

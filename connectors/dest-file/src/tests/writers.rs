@@ -152,6 +152,94 @@ fn another_pipeline_over_the_same_source_does_not_go_on_with_a_load() {
 }
 
 #[test]
+fn a_load_that_another_pipeline_discarded_is_not_taken_for_published() {
+    let mut pipeline = Pipeline::new(WriteMode::Append);
+    pipeline.load_until("dest.commit.confirmed", 1).unwrap_err();
+    assert_eq!(pipeline.noted, Some(1));
+    let mut other = Pipeline { dir: pipeline.dir.clone(), ..Pipeline::new(WriteMode::Append) };
+    other.run.pipeline_id = "00000000-0000-4000-8000-0000000000ff".into();
+    assert_eq!(other.claim().unwrap().newest_generation, 2, "the number of the discarded load is not the newest any more");
+    // By the table: no open load, and the newest number is the noted one, would mean that it was published.
+    assert_eq!(pipeline.loaded().rows, 130);
+    assert_eq!(pipeline.ids(), (0..130).collect::<Vec<_>>());
+    // Nothing was open: nothing is burnt, and what was published is told.
+    pipeline.load_until("dest.publish.after", 1).unwrap_err();
+    let noted = pipeline.noted.unwrap();
+    assert_eq!(other.claim().unwrap().newest_generation, noted);
+    let claimed = pipeline.claim().unwrap();
+    assert_eq!(claimed.newest_generation, noted);
+    assert_eq!(pipeline.publish(claimed.epoch, noted).unwrap().rows, 130);
+}
+
+#[test]
+fn partitions_with_different_types_for_a_column_do_not_both_commit() {
+    let texts = StringArray::from_iter_values(["a", "b"]);
+    let schema = Schema::new(vec![Field::new("id", DataType::Utf8, false)]);
+    let text = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(texts)]).unwrap();
+    let mut pipeline = Pipeline::new(WriteMode::Replace);
+    pipeline.data = vec![vec![rows(0, 5)], vec![text]];
+    let claimed = pipeline.claim().unwrap();
+    pipeline.prepare(claimed.epoch, 1).unwrap();
+    let settings = Config::settings(rapidbyte_sdk::parse_config(&pipeline.config_json()).unwrap()).unwrap();
+    let disk = Disk::new(settings.root.clone());
+    // Both begin before either has told its columns.
+    let request = pipeline.write_request(claimed.epoch, 1, "1", None);
+    let second = crate::write::Task::new(&settings, &disk, &request).unwrap();
+    pipeline.write(&FakeHost::install(), &claimed, 1, 0).unwrap();
+    let host = FakeHost::install();
+    host.feed(0, 0, &pipeline.data[1]).unwrap();
+    host.feed_commit(1, true, Some(place(1)));
+    let error = second.run(&mut host.input()).unwrap_err();
+    assert_eq!((error.code.as_str(), error.category), ("type_mismatch", rapidbyte_sdk::ErrorCategory::Schema));
+    assert!(error.message.contains("`id`") && error.hint.is_some(), "{error}");
+    assert!(host.receipts().is_empty());
+    assert_eq!(pipeline.claim().unwrap().receipts.len(), 1);
+}
+
+#[test]
+fn an_overtaken_run_that_wakes_up_while_it_sweeps_removes_nothing_newer() {
+    let mut pipeline = Pipeline::new(WriteMode::Replace);
+    let control = Control::new(Disk::new(pipeline.root().to_owned()), &pipeline.context.target);
+    let old = pipeline.claim().unwrap();
+    pipeline.prepare(old.epoch, 1).unwrap();
+    let stale = control.newest().unwrap().unwrap();
+    // It sleeps; another run takes over.
+    let new = pipeline.claim().unwrap();
+    for partition in 0..2 {
+        pipeline.write(&FakeHost::install(), &new, 1, partition).unwrap();
+    }
+    let later = now_ms() + GRACE_MS;
+    publish::sweep(&control, &stale, publish::Sweep::Everything, later).unwrap();
+    pipeline.publish(new.epoch, 1).unwrap();
+    publish::sweep(&control, &stale, publish::Sweep::Everything, later).unwrap();
+    assert_eq!(pipeline.ids(), (0..130).collect::<Vec<_>>());
+}
+
+#[test]
+fn sweeping_removes_what_is_older_and_leaves_what_is_not_named_by_us() {
+    let mut pipeline = Pipeline::new(WriteMode::Replace);
+    pipeline.loaded();
+    let control = Control::new(Disk::new(pipeline.root().to_owned()), &pipeline.context.target);
+    let newest = control.newest().unwrap().unwrap();
+    let names = [
+        "_staging/public.orders/g1-e1",
+        "_staging/public.orders/g1-e2",
+        "_staging/public.orders/mine",
+        "_staging/public.orders/g1-e+1",
+        "_generations/public.orders/9-1",
+        "_generations/public.orders/9-2",
+        "_generations/public.orders/mine",
+        "_generations/public.orders/1-01",
+    ];
+    for name in names {
+        std::fs::create_dir_all(pipeline.root().join(name)).unwrap();
+    }
+    publish::sweep(&control, &newest, publish::Sweep::Everything, now_ms()).unwrap();
+    let left: Vec<&str> = names.into_iter().filter(|name| pipeline.root().join(name).exists()).collect();
+    assert_eq!(left, [names[1], names[2], names[3], names[5], names[6], names[7]]);
+}
+
+#[test]
 fn a_foreign_folder_is_left_alone() {
     let mut pipeline = Pipeline::new(WriteMode::Replace);
     std::fs::create_dir(pipeline.root().join("public.orders")).unwrap();
@@ -228,5 +316,8 @@ fn teardown_forgets_the_open_load_and_keeps_the_data() {
     }
     assert_eq!(pipeline.ids().len(), 130);
     assert!(!tree(pipeline.root()).iter().any(|path| path.starts_with("_staging/public.orders/")));
-    assert_eq!(pipeline.claim().unwrap().generation, None);
+    let claimed = pipeline.claim().unwrap();
+    assert_eq!((claimed.generation, claimed.newest_generation), (None, 3), "the second load's number is burnt, once");
+    assert_eq!(pipeline.loaded().rows, 130);
+    assert_eq!(pipeline.ids().len(), 260);
 }
