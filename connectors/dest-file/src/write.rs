@@ -216,9 +216,9 @@ impl<'a> StreamWriter<'a> {
         if context.policies.on_data_error == DataErrorPolicy::Fail {
             let column = batch.schema_ref().field(first.column).name().clone();
             let message = format!("stream `{}`: column `{column}` holds {}", context.name, first.why);
-            return Err(ConnectorError::data("unfit_value", message).with_scope(ErrorScope::Record).with_hint(
-                "convert the column at the source, leave it out with `columns`, or set `on_data_error` to `skip` or `dlq`",
-            ));
+            return Err(ConnectorError::data("unfit_value", message)
+                .with_scope(ErrorScope::Record)
+                .with_hint("convert the column at the source, or leave it out with `columns`"));
         }
         if context.policies.on_data_error == DataErrorPolicy::Dlq {
             for row in &unfit {
