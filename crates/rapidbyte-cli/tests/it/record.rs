@@ -25,7 +25,7 @@ fn a_run_that_can_not_reach_its_source_is_recorded_and_the_next_one_too() {
     project.run().finish().exit(6);
     assert_eq!(runs(&project), "('failed connection_refused',)");
     // The pipeline was only announced: a source that answers may still become its source.
-    project.write("pipeline.yaml", &pipeline("{ use: source-datagen, config: { max_events: 10 }, streams: [ { name: orders } ] }"));
+    project.write("pipeline.yaml", pipeline("{ use: source-datagen, config: { max_events: 10 }, streams: [ { name: orders } ] }"));
     project.run().finish().success();
     assert_eq!(runs(&project), "('failed connection_refused',) ('succeeded -',)");
 }
