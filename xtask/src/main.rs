@@ -22,7 +22,8 @@ cargo xtask <verb>
 
   demo            set up, build, and run the first pipeline: generated orders to Parquet, no database needed
   test            set up everything the tests need, then run all of them
-  ci              test, and formatting, lints, docs, dependencies: what a change must pass
+  lint            formatting, lints, docs, dependencies
+  ci              test and lint: what a change must pass
   connectors      build and pack the first-party connectors
   build           build the `rapidbyte` binary with the connectors inside; prints its path
   bench [ARGS]    run the benchmarks (see benches/README.md)
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let done = match verb.as_deref() {
         Some("demo") => demo::run(),
         Some("test") => tests::run(&rest),
+        Some("lint") => checks::lint(),
         Some("ci") => checks::run(),
         Some("connectors") => bundle::connectors().map(|dir| println!("{}", dir.display())),
         Some("build") => bundle::binary(bundle::Flavour::Release).map(|path| println!("{}", path.display())),
