@@ -6,6 +6,7 @@ use crate::failure::{Failure, Outcome};
 use crate::printer::{redact_json, write_stderr, write_stderr_json};
 use crate::style::Style;
 use std::io;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -59,13 +60,24 @@ impl<'a> MakeWriter<'a> for Sink {
     type Writer = Event;
 
     fn make_writer(&'a self) -> Event {
-        Event { json: self.json, text: Vec::new() }
+        Event { json: self.json, muted: false, text: Vec::new() }
     }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Event {
+        Event { json: self.json, muted: shows_rows(meta.target(), *meta.level()), text: Vec::new() }
+    }
+}
+
+/// The library that carries a guest's standard output logs what is written there, and `dest-stdout` writes rows.
+fn shows_rows(target: &str, level: Level) -> bool {
+    target.starts_with("wasmtime_wasi") && level > Level::WARN
 }
 
 /// One event, gathered whole before it is redacted: a secret could stand across two writes.
 struct Event {
     json: bool,
+    /// Nothing of it is written.
+    muted: bool,
     text: Vec<u8>,
 }
 
@@ -83,7 +95,7 @@ impl io::Write for Event {
 impl Drop for Event {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.text);
-        if text.is_empty() {
+        if text.is_empty() || self.muted {
             return;
         }
         if self.json
@@ -112,6 +124,12 @@ mod tests {
         assert_eq!(of(None, 2), "warn,rapidbyte=debug");
         assert_eq!(of(None, 9), "warn,rapidbyte=trace");
         assert_eq!(directives(None, 0, &Environment::of(&[])).expect("directives"), "warn");
+    }
+
+    #[test]
+    fn rows_that_pass_a_library_are_not_logged() {
+        assert!(shows_rows("wasmtime_wasi::p2::host::io", Level::DEBUG) && shows_rows("wasmtime_wasi", Level::TRACE));
+        assert!(!shows_rows("wasmtime_wasi", Level::WARN) && !shows_rows("rapidbyte_engine", Level::TRACE));
     }
 
     #[test]
