@@ -13,7 +13,7 @@ impl ConnectorRef {
     /// or ends in `.wasm`, is a file, and a relative one is joined to `base_dir`. Anything else is neither.
     pub fn parse(text: &str, base_dir: &Path) -> Option<Self> {
         if ["./", "../", "/"].iter().any(|prefix| text.starts_with(prefix)) || text.ends_with(".wasm") {
-            return Some(Self::Path(base_dir.join(text)));
+            return Some(Self::Path(base_dir.join(text).components().collect()));
         }
         let name = text.strip_prefix(OWNER).unwrap_or(text);
         is_slug(name).then(|| Self::Bundled(name.to_owned()))
