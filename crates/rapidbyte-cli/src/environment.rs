@@ -1,5 +1,6 @@
 //! Every variable of the environment that the command reads itself. A variable that is not in this table has no effect.
 
+use rapidbyte_engine::{HostPattern, HostPatternError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -29,6 +30,11 @@ pub(crate) const CONNECTORS_DIR: Variable = Variable {
     doc: "Packed connectors, `<name>/<component>.wasm` each, usable by name beside the bundled ones. A connector of the same \
           name takes the bundled one's place.",
 };
+pub(crate) const ALLOWED_HOSTS: Variable = Variable {
+    name: "RAPIDBYTE_ALLOWED_HOSTS",
+    takes: "hosts, separated by commas: `db.example.com`, `*.example.com`, `10.0.0.5`, each with or without `:port`",
+    doc: "The hosts that connectors may dial at most, whatever pipelines and manifests name. Unset: any that they name. Empty is an error.",
+};
 pub(crate) const RUST_LOG: Variable = Variable {
     name: "RUST_LOG",
     takes: "log directives, such as `rapidbyte_engine=debug`",
@@ -45,7 +51,7 @@ pub(crate) const HOME: Variable =
 
 /// The whole table.
 pub(crate) const VARIABLES: &[Variable] =
-    &[WASMTIME_AOT, CACHE_DIR, CONNECTORS_DIR, RUST_LOG, NO_COLOR, TERM, XDG_CACHE_HOME, HOME];
+    &[WASMTIME_AOT, CACHE_DIR, CONNECTORS_DIR, ALLOWED_HOSTS, RUST_LOG, NO_COLOR, TERM, XDG_CACHE_HOME, HOME];
 
 /// The environment as it was when the process began.
 #[derive(Clone, Default)]
@@ -89,6 +95,19 @@ impl Environment {
         }
     }
 
+    /// The hosts that connectors may dial at most; `None` = any. An empty list is not taken for either extreme.
+    ///
+    /// # Errors
+    /// With what is wrong with the value.
+    pub(crate) fn allowed_hosts(&self) -> Result<Option<Vec<HostPattern>>, String> {
+        let Some(text) = self.0.get(ALLOWED_HOSTS.name) else { return Ok(None) };
+        if text.trim().is_empty() {
+            return Err(format!("`{}` is empty", ALLOWED_HOSTS.name));
+        }
+        let patterns: Result<_, _> = text.split(',').map(str::parse).collect();
+        patterns.map(Some).map_err(|error: HostPatternError| format!("`{}`: {error}", ALLOWED_HOSTS.name))
+    }
+
     /// Where compiled connectors are kept, if there is a place.
     pub(crate) fn cache_dir(&self) -> Option<PathBuf> {
         let absolute = |path: PathBuf| path.is_absolute().then_some(path);
@@ -114,6 +133,17 @@ mod tests {
             assert_eq!(Environment::of(&all[skip..]).cache_dir().as_deref(), expected.map(Path::new));
         }
         assert_eq!(Environment::of(&[("XDG_CACHE_HOME", "x"), ("HOME", "")]).cache_dir(), None);
+    }
+
+    #[test]
+    fn allowed_hosts_are_read_whole_or_refused() {
+        let of = |text| Environment::of(&[("RAPIDBYTE_ALLOWED_HOSTS", text)]).allowed_hosts();
+        let shown = |text| of(text).expect("hosts").expect("a list").iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown("*.example.com, 10.0.0.5:5432"), ["*.example.com", "10.0.0.5:5432"]);
+        assert_eq!(Environment::of(&[]).allowed_hosts(), Ok(None));
+        for wrong in ["", "  ", "a.example,", "http://a.example", "a b"] {
+            assert!(of(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -51,6 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         build_id: "embedding example".into(),
         library: Arc::new(Directory(connectors.into())),
         env: std::env::vars().collect(),
+        allowed_hosts: None,
     })?;
     let plan = PipelinePlan::load(pipeline.as_ref(), &|name| std::env::var(name).ok())?;
     let options = RunOptions { cancel: Cancel::new(), observer: Arc::new(Talkative), peek_rows: 3 };

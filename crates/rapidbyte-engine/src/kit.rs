@@ -6,8 +6,9 @@ use rapidbyte_config::manifest::{Delivery, Role};
 use rapidbyte_config::plan::Compression as PlanCompression;
 use rapidbyte_config::{ConfigGrants, ConnectorPlan, PipelinePlan, Redactor, Secrets};
 use rapidbyte_runtime::{
-    Compression, Connector, DestinationInstance, EventReceiver, EventSender, Grants, HostTimings, InstanceLimits, InstanceOptions,
-    LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess, StdoutMode, TransformInstance, link,
+    Compression, Connector, DestinationInstance, EventReceiver, EventSender, Grants, HostPattern, HostTimings, InstanceLimits,
+    InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess, StdoutMode,
+    TransformInstance, link,
 };
 use rapidbyte_types::{ConnectorError, StreamContext};
 use sha2::{Digest, Sha256};
@@ -54,6 +55,7 @@ pub(crate) struct Operator {
     pub(crate) runtime: Runtime,
     pub(crate) library: Arc<dyn ConnectorLibrary>,
     pub(crate) env: Arc<BTreeMap<String, String>>,
+    pub(crate) allowed_hosts: Option<Vec<HostPattern>>,
 }
 
 impl Kit {
@@ -273,8 +275,8 @@ fn part(
         .check(&wanted.config, &plan.base_dir)
         .map_err(|error| wrong(format!("the configuration is not valid: {error}"), error.hint().map(str::to_owned)))?;
     let env = |variable: &str| operator.env.get(variable).cloned();
-    let grants =
-        Grants::new(manifest, &config, env, None).map_err(|error| at(EngineError::new(Stage::Load, Cause::Host(error))))?;
+    let grants = Grants::new(manifest, &config, env, operator.allowed_hosts.clone())
+        .map_err(|error| at(EngineError::new(Stage::Load, Cause::Host(error))))?;
     Ok(Part { name, connector, config, grants })
 }
 

@@ -27,6 +27,7 @@
 //!     build_id: "my-program 1.0".into(),
 //!     library: Arc::new(NoLibrary),
 //!     env: Default::default(),
+//!     allowed_hosts: None,
 //! })?;
 //! let plan = PipelinePlan::load("pipeline.yaml".as_ref(), &|name| std::env::var(name).ok())?;
 //! let options = RunOptions { cancel: Cancel::new(), observer: Arc::new(Unobserved), peek_rows: 0 };
@@ -58,7 +59,7 @@ pub use error::{Cause, EngineError, Stage};
 pub use inspect::{CheckLine, CheckReport, ColumnInfo, StreamInfo};
 pub use library::ConnectorLibrary;
 pub use observe::{Observer, RunEvent, Unobserved};
-pub use rapidbyte_runtime::AotMode;
+pub use rapidbyte_runtime::{AotMode, HostPattern, HostPatternError};
 pub use report::{RunReport, StreamReport, Timings};
 pub use retry::{RetryPolicy, policy, wait_before_retry};
 pub use run::RunOptions;
@@ -81,6 +82,8 @@ pub struct EngineOptions {
     pub library: Arc<dyn ConnectorLibrary>,
     /// Variables that a connector's manifest may pick from.
     pub env: BTreeMap<String, String>,
+    /// The hosts that connectors may dial at most, whatever manifest and configuration name; `None` = any of those.
+    pub allowed_hosts: Option<Vec<HostPattern>>,
 }
 
 /// The engine of a process. Clones share it.
@@ -95,10 +98,10 @@ impl Engine {
     /// # Errors
     /// When the machine or the cache directory does not allow it.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
-        let EngineOptions { aot, build_id, library, env } = options;
+        let EngineOptions { aot, build_id, library, env, allowed_hosts } = options;
         let runtime =
             Runtime::new(RuntimeOptions { aot, build_id }).map_err(|error| EngineError::new(Stage::Load, Cause::Host(error)))?;
-        Ok(Self { operator: Operator { runtime, library, env: Arc::new(env) } })
+        Ok(Self { operator: Operator { runtime, library, env: Arc::new(env), allowed_hosts } })
     }
 
     /// Moves a pipeline's streams. Dropping the future stops it where it stands, which is safe at any instant.

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Outcome};
 use crate::printer::Printer;
 use crate::redaction;
 use crate::signals::Signals;
-use rapidbyte_config::{ConnectorRef, PipelinePlan};
+use rapidbyte_config::{ConnectorRef, PipelinePlan, Secret};
 use rapidbyte_engine::{AotMode, Engine, EngineOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Context {
         let plan = PipelinePlan::load(pipeline, &|name| self.environment.substitute(name))?;
         redaction::learn(plan.secrets.iter());
         let connectors = Arc::new(Connectors::of(&self.environment)?);
-        learn_marked(&plan, &connectors);
+        learn_marked(&plan, &connectors, &self.environment);
         let engine = self.engine(&connectors)?;
         Ok(Loaded { plan, engine, signals: Signals::install(self.printer.is_json())?, connectors })
     }
@@ -63,9 +63,15 @@ impl Context {
             .environment
             .aot()
             .map_err(|what| Failure::usage(what, "`0` turns the cache of compiled connectors off; leave it unset to use it"))?;
+        let allowed_hosts = self.environment.allowed_hosts().map_err(|what| {
+            Failure::usage(
+                what,
+                "list hosts, as in `db.example.com,*.internal:5432`; leave it unset to allow all that a pipeline names",
+            )
+        })?;
         let start = |aot| {
-            let (library, env) = (connectors.clone(), self.environment.all().clone());
-            Engine::new(EngineOptions { aot, build_id: BUILD_ID.to_owned(), library, env })
+            let (library, env, allowed_hosts) = (connectors.clone(), self.environment.all().clone(), allowed_hosts.clone());
+            Engine::new(EngineOptions { aot, build_id: BUILD_ID.to_owned(), library, env, allowed_hosts })
         };
         let dir = self.environment.cache_dir().filter(|_| aot).map(|dir| dir.join(COMPILED));
         let Some(dir) = dir else { return Ok(start(AotMode::Off)?) };
@@ -84,13 +90,15 @@ impl Context {
     }
 }
 
-/// Learns the values at keys that a connector's schema marks as secret.
-fn learn_marked(plan: &PipelinePlan, connectors: &Connectors) {
+/// Learns the values at keys that a connector's schema marks as secret, and those of the variables that its manifest picks.
+fn learn_marked(plan: &PipelinePlan, connectors: &Connectors, environment: &Environment) {
     for connector in plan.transforms.iter().chain([&plan.source, &plan.destination]) {
         let Some(place) = place_of(&connector.connector, connectors) else { continue };
         // What can't be read here is reported by the engine; it then holds no value of the configuration.
-        let schema = bundle::manifest_unverified(&place).and_then(|manifest| manifest.config_schema().ok());
-        if let Some(schema) = schema {
+        let Some(manifest) = bundle::manifest_unverified(&place) else { continue };
+        let picked = manifest.permissions.env.allowed_vars.iter().filter_map(|name| environment.substitute(name));
+        redaction::learn(picked.map(Secret::new).collect::<Vec<_>>().iter());
+        if let Ok(schema) = manifest.config_schema() {
             redaction::learn(schema.secrets(&connector.config).iter());
         }
     }

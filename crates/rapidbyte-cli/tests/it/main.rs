@@ -5,6 +5,7 @@ mod cases;
 mod crash;
 mod house;
 mod keys;
+mod operator;
 mod postgres;
 mod readme;
 mod record;

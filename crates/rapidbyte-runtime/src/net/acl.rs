@@ -225,7 +225,7 @@ impl NetworkGrant {
         {
             return Err(Denied {
                 message: format!("the operator does not allow `{target}:{port}`"),
-                hint: "ask for the host to be added to the operator's list".into(),
+                hint: "add the host to the operator's list (on the command line: `RAPIDBYTE_ALLOWED_HOSTS`)".into(),
             });
         }
         Ok(NameAllowed { outright: asked == Match::Outright })
