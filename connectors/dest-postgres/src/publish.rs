@@ -46,6 +46,8 @@ fn publish_within(
         ));
     }
     let rows = ledger::written_rows(session, stream, request.generation)?;
+    // An earlier attempt of this pipeline may be gone and its session not, in the middle of a COPY into the staging table.
+    ledger::end_overtaken_sessions(session, &load.staging)?;
     // Two pipelines may publish a new table of the same name at the same time.
     session.query_params(
         "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))",

@@ -155,9 +155,17 @@ fn discard(session: &mut Session, stream: i64, number: u64) -> Result<(), Connec
     Ok(())
 }
 
-/// Drops a staging table. Sessions that still write into it belong to runs that can't commit any more: they are ended
-/// rather than waited for, as far as the server lets this role do it.
+/// Drops a staging table, whoever still writes into it.
 pub(crate) fn drop_staging(session: &mut Session, staging: &Table) -> Result<(), ConnectorError> {
+    end_overtaken_sessions(session, staging)?;
+    session.run(&format!("DROP TABLE IF EXISTS {}", staging.quoted()?))
+}
+
+/// Ends the sessions of this role that still hold a lock on a staging table, as far as the server lets this role do it. They
+/// belong to attempts that can't commit any more, and a server may keep such a session for hours after its client is gone.
+///
+/// To be called with the stream's row held for update by its present epoch, when no writer of that epoch is left.
+pub(crate) fn end_overtaken_sessions(session: &mut Session, staging: &Table) -> Result<(), ConnectorError> {
     let rows = session.query_params(
         "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(a.pid))
          FROM pg_catalog.pg_stat_activity AS a
@@ -171,7 +179,7 @@ pub(crate) fn drop_staging(session: &mut Session, staging: &Table) -> Result<(),
     if ended != "0" {
         host_ffi::log(LogLevel::Warn, "ended sessions of an overtaken run", &[("sessions", ended), ("staging", &staging.name)]);
     }
-    session.run(&format!("DROP TABLE IF EXISTS {}", staging.quoted()?))
+    Ok(())
 }
 
 /// A generation by its number.

@@ -68,6 +68,35 @@ fn a_writer_stopped_in_the_middle_does_not_hold_up_the_next_run() {
 }
 
 #[test]
+fn a_session_left_by_an_earlier_attempt_does_not_hold_up_publish() {
+    for existing in [false, true] {
+        let place = Place::new();
+        if existing {
+            place.run("CREATE TABLE orders (id bigint, note text)");
+        }
+        let mut pipe = Pipe::new(&place, "orders", WriteMode::Replace);
+        pipe.claim();
+        pipe.prepare(1, "s", &["0", "1"]);
+        let write = |pipe: &Pipe<'_>, partition: &str, ids| {
+            let host = FakeHost::install();
+            host.feed(0, 1, &[orders(ids)]).unwrap();
+            host.feed_commit(1, true, None);
+            pipe.write(&host, 1, partition, 0, 0).unwrap();
+        };
+        write(&pipe, "0", 0..10);
+        // The first attempt at partition 1 died with its machine in the middle of a COPY; the server does not know it yet.
+        let mut half_open = place.sql();
+        half_open.batch_execute("BEGIN; INSERT INTO _rapidbyte._rb_load_1_1 SELECT 1000").unwrap();
+        pipe.claim();
+        pipe.prepare(1, "s", &["0", "1"]);
+        write(&pipe, "1", 10..20);
+        assert_eq!(pipe.publish(1).rows, 20);
+        assert_eq!(place.value("SELECT count(*) || ' ' || max(id) FROM orders"), "20 19");
+        assert!(half_open.batch_execute("COMMIT").is_err(), "its session was ended");
+    }
+}
+
+#[test]
 fn a_receipt_that_is_not_the_successor_is_refused() {
     let place = Place::new();
     let mut pipe = Pipe::new(&place, "orders", WriteMode::Append);
