@@ -1,39 +1,44 @@
 //! What can go wrong between us and the server, and what the engine should make of it.
 
+use crate::words;
 use rapidbyte_sdk::host_tcp::NetError;
 use rapidbyte_sdk::{ConnectorError, ErrorCategory};
 use std::fmt;
 
-/// An ErrorResponse of the server.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// An ErrorResponse of the server. What of it may be shown is said by [`ServerError::safe_message`].
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ServerError {
     /// `ERROR`, `FATAL`, `PANIC`.
-    pub severity: String,
-    /// Five characters.
-    pub sqlstate: String,
-    /// The primary message. May quote a row's value: see [`ServerError::safe_message`].
-    pub message: String,
-    /// More words; often holds row values.
-    pub detail: Option<String>,
-    /// The server's advice.
-    pub hint: Option<String>,
-    /// What the server was doing; may hold row values.
-    pub context: Option<String>,
+    pub(crate) severity: String,
+    /// Five letters and digits.
+    pub(crate) sqlstate: String,
+    /// What we were doing, where it was no statement.
+    pub(crate) during: Option<String>,
+    /// The primary message; may quote a row's value.
+    pub(crate) message: String,
+    /// The server's advice; may quote a row's value.
+    pub(crate) hint: Option<String>,
+    /// What the server was doing; may quote a row's value.
+    pub(crate) context: Option<String>,
+    /// Whether the error names a place in our statement.
+    pub(crate) has_position: bool,
     /// The schema concerned.
-    pub schema: Option<String>,
+    pub(crate) schema: Option<String>,
     /// The table concerned.
-    pub table: Option<String>,
+    pub(crate) table: Option<String>,
     /// The column concerned.
-    pub column: Option<String>,
+    pub(crate) column: Option<String>,
     /// The type concerned.
-    pub data_type: Option<String>,
+    pub(crate) data_type: Option<String>,
     /// The constraint concerned.
-    pub constraint: Option<String>,
+    pub(crate) constraint: Option<String>,
 }
 
-/// Text before the first value the server quotes after a colon: `invalid input syntax for type integer: "12x"`.
-fn before_value(text: &str) -> &str {
-    text.split_once(": \"").map_or(text, |(before, _)| before)
+/// Shows no more than an error message does.
+impl fmt::Debug for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerError").field("sqlstate", &self.sqlstate).field("message", &self.safe_message()).finish()
+    }
 }
 
 impl ServerError {
@@ -46,10 +51,10 @@ impl ServerError {
             match kind {
                 b'V' => parsed.severity = value,
                 b'S' if parsed.severity.is_empty() => parsed.severity = value,
-                b'C' => parsed.sqlstate = value,
+                b'C' if value.len() == 5 && value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => parsed.sqlstate = value,
                 b'M' => parsed.message = value,
-                b'D' => parsed.detail = Some(value),
                 b'H' => parsed.hint = Some(value),
+                b'P' => parsed.has_position = true,
                 b'W' => parsed.context = Some(value),
                 b's' => parsed.schema = Some(value),
                 b't' => parsed.table = Some(value),
@@ -62,25 +67,58 @@ impl ServerError {
         parsed
     }
 
-    /// The message without row values: data errors are cut before the value they quote, and what user code raises is not
-    /// repeated at all.
+    /// What has happened, without row values: the server's message where it can't hold one, else words of our own with the
+    /// SQLSTATE; then the place and the names which the server gives apart from its message.
     pub fn safe_message(&self) -> String {
-        match self.class() {
-            "22" | "23" => {
-                let mut message = before_value(&self.message).to_owned();
-                // `COPY orders, line 3, column total: "12x"`
-                let place = self.context.as_deref().and_then(|context| context.lines().find(|line| line.starts_with("COPY ")));
-                if let Some(place) = place {
-                    message = format!("{message} ({})", before_value(place).trim_end_matches(':'));
-                }
-                message
+        let mut message = if words::may_show(self, &self.message) {
+            self.message.clone()
+        } else {
+            let condition = words::condition(&self.sqlstate);
+            let whose = if words::in_user_code(self) && self.class() != "P0" {
+                ", in code at the server (a trigger or function)"
+            } else {
+                ""
+            };
+            format!("{condition}{whose} (SQLSTATE {})", self.sqlstate)
+        };
+        if let Some(during) = &self.during {
+            message = format!("{during}: {message}");
+        }
+        if let Some(place) = words::place(self) {
+            message = format!("{message}, at {place}");
+        }
+        if words::names_are_names(self) {
+            self.add_names(&mut message);
+        }
+        message
+    }
+
+    /// Adds what the message does not name already.
+    fn add_names(&self, message: &mut String) {
+        if let (Some(schema), Some(table)) = (&self.schema, &self.table)
+            && !message.contains(&format!("\"{table}\""))
+        {
+            *message = format!("{message} in `{schema}.{table}`");
+        }
+        let named = [("column", &self.column), ("type", &self.data_type), ("constraint", &self.constraint)];
+        for (what, name) in named {
+            if let Some(name) = name
+                && !message.contains(&format!("\"{name}\""))
+            {
+                *message = format!("{message}, {what} `{name}`");
             }
-            "P0" => "code at the server (a trigger or function) raised an exception".to_owned(),
-            _ => self.message.clone(),
         }
     }
 
-    fn class(&self) -> &str {
+    /// The server's hint, where it can't hold a row value.
+    fn safe_hint(&self) -> Option<String> {
+        if !words::may_show(self, &self.message) {
+            return Some("the server's log has its own words".to_owned());
+        }
+        self.hint.clone().filter(|hint| words::may_show(self, hint))
+    }
+
+    pub(crate) fn class(&self) -> &str {
         self.sqlstate.get(..2).unwrap_or_default()
     }
 }
@@ -130,7 +168,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Server(server) => write!(f, "{} (SQLSTATE {})", server.safe_message(), server.sqlstate),
+            Self::Server(server) => f.write_str(&server.safe_message()),
             Self::Network { error, during } => write!(f, "{error} while {during}"),
             Self::Protocol(what) => write!(f, "PostgreSQL protocol: {what}"),
             Self::Refused(error) => error.fmt(f),
@@ -183,20 +221,9 @@ fn classify(server: &ServerError) -> (ErrorCategory, Option<&'static str>, Optio
 impl From<ServerError> for ConnectorError {
     fn from(server: ServerError) -> Self {
         let (category, code, hint) = classify(&server);
-        let mut message = server.safe_message();
-        if let (Some(table), Some(schema)) = (&server.table, &server.schema)
-            && !message.contains(table.as_str())
-        {
-            message = format!("{message} in `{schema}.{table}`");
-        }
-        if let Some(column) = &server.column
-            && !message.contains(column.as_str())
-        {
-            message = format!("{message}, column `{column}`");
-        }
+        let message = server.safe_message();
         let mut made = ConnectorError::new(category, code.map_or_else(|| server.sqlstate.clone(), str::to_owned), message);
-        // The server's own hints name objects and settings, not values.
-        made.hint = hint.map(str::to_owned).or(server.hint);
+        made.hint = hint.map(str::to_owned).or_else(|| server.safe_hint());
         made.with_details(format!(r#"{{"sqlstate":"{}"}}"#, server.sqlstate.escape_default()))
     }
 }
@@ -253,26 +280,49 @@ mod tests {
     }
 
     #[test]
-    fn row_values_are_not_repeated() {
-        let mut error = server("22P02", "invalid input syntax for type integer: \"canary\"");
-        error.detail = Some("Failing row contains (canary)".into());
-        error.context = Some("COPY orders, line 3, column total: \"canary\"".into());
+    fn names_come_from_their_fields_unless_user_code_filled_them() {
+        let mut error = server("23505", "duplicate key value violates unique constraint \"orders_pkey\"");
+        error.schema = Some("public".into());
+        error.table = Some("orders".into());
+        error.constraint = Some("orders_pkey".into());
+        error.context = Some("COPY orders, line 3".into());
+        let made = ConnectorError::from(error.clone());
+        assert_eq!(
+            made.message,
+            "a row repeats a unique key (SQLSTATE 23505), at line 3 in `public.orders`, constraint `orders_pkey`"
+        );
+        assert_eq!(made.hint.as_deref(), Some("the server's log has its own words"));
+        error.context = Some("PL/pgSQL function f() line 1 at RAISE".into());
         let made = ConnectorError::from(error);
-        assert!(!format!("{made:?}").contains("canary"), "{made:?}");
-        assert!(made.message.contains("line 3, column total"));
-        let made = ConnectorError::from(server("P0001", "canary"));
-        assert!(!format!("{made:?}").contains("canary"));
+        assert_eq!(made.message, "a row repeats a unique key, in code at the server (a trigger or function) (SQLSTATE 23505)");
+    }
+
+    #[test]
+    fn a_notice_is_logged_without_its_words() {
+        let notice = server("01000", "the row holds canary");
+        assert_eq!(notice.safe_message(), "a notice (SQLSTATE 01000)");
+    }
+
+    #[test]
+    fn a_login_tells_the_servers_words() {
+        let mut error = server("3D000", "database \"x\" does not exist");
+        assert!(!error.safe_message().contains("\"x\""));
+        error.during = Some("cannot log in to `h:1`".into());
+        assert_eq!(error.safe_message(), "cannot log in to `h:1`: database \"x\" does not exist");
     }
 
     #[test]
     fn fields_are_read_and_the_unknown_left_out() {
-        let body = b"SFEHLER\0VERROR\0C42P01\0Mrelation \"x\" does not exist\0sS\0tT\0cC\0nN\0zignored\0\0";
+        let body = b"SFEHLER\0VERROR\0C42P01\0Mrelation \"x\" does not exist\0sS\0tT\0cC\0nN\0P15\0zignored\0\0";
         let parsed = ServerError::parse(body);
         assert_eq!((parsed.severity.as_str(), parsed.sqlstate.as_str()), ("ERROR", "42P01"));
         assert_eq!(
             (parsed.schema.as_deref(), parsed.table.as_deref(), parsed.column.as_deref(), parsed.constraint.as_deref()),
             (Some("S"), Some("T"), Some("C"), Some("N"))
         );
-        assert_eq!(ServerError::parse(b"").sqlstate, "");
+        assert!(parsed.has_position);
+        for odd in [&b""[..], b"C\0", b"Ccanary\0", b"Ca b c\0"] {
+            assert_eq!(ServerError::parse(odd).sqlstate, "");
+        }
     }
 }

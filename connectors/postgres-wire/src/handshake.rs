@@ -125,7 +125,7 @@ pub(crate) fn connect(config: &ConnectConfig) -> Result<Session, Error> {
 
     let refused = |error| match error {
         Error::Server(mut server) => {
-            server.message = format!("cannot log in to `{}:{}`: {}", config.host, config.port, server.message);
+            server.during = Some(format!("cannot log in to `{}:{}`", config.host, config.port));
             Error::Server(server)
         }
         other => other,

@@ -11,6 +11,7 @@ mod handshake;
 mod identifier;
 mod params;
 mod transport;
+mod words;
 
 #[cfg(all(feature = "test-server", not(target_family = "wasm")))]
 pub mod test_server;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod words;
+
 use postgres_wire::test_server::PostgresServer;
 use postgres_wire::{Connection, CopyOutError, Error, Param, Secret, SslMode, TransactionStatus};
 use rapidbyte_sdk::{ConnectorError, ErrorCategory};
