@@ -236,27 +236,29 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Names the row that is larger than `max_record_bytes` as far as its first bytes tell.
+    /// Names the row that is larger than `max_record_bytes`, and its large column as far as the row's first bytes tell.
     fn too_long(&self, copy: &mut CopyOut<'_>, length: usize) -> ConnectorError {
         let limit = usize::try_from(self.stream.limits.max_record_bytes).unwrap_or(usize::MAX);
         let mut look = FIRST_LOOK.min(length);
-        let mut place = String::new();
+        let (mut large, mut before) = (String::new(), Vec::new());
         while let Ok(head) = copy.refused_head(look) {
-            if let Some((column, before)) = self.decoder.find_large(head, limit) {
-                place = format!(", column `{}`", self.columns[column].name);
-                for (column, value) in self.columns.iter().zip(&before) {
-                    if let (Some(_), Some(text)) =
-                        (column.key_position, value.as_deref().and_then(|value| key_text(&column.kind, value)))
-                    {
-                        place.push_str(&format!(", key `{}` = {text}", column.name));
-                    }
-                }
+            if let Some((column, found)) = self.decoder.find_large(head, limit) {
+                large = format!(", column `{}`", self.columns[column].name);
+                before = found;
                 break;
             }
             if look >= limit.min(length) {
                 break;
             }
             look = look.saturating_mul(4).min(limit).min(length);
+        }
+        let mut place = format!("{large}, row {} of the read", self.decoder.next_row());
+        for (index, column) in self.columns.iter().enumerate().filter(|(_, column)| column.key_position.is_some()) {
+            place.push_str(&format!(", key `{}`", column.name));
+            let value = before.get(index).and_then(Option::as_deref);
+            if let Some(text) = value.and_then(|value| key_text(&column.kind, value)) {
+                place.push_str(&format!(" = {text}"));
+            }
         }
         ConnectorError::data(
             "record_too_large",
@@ -267,14 +269,13 @@ impl Run<'_> {
     }
 }
 
-/// A key's value in words, for the types keys mostly have.
+/// A key's value in words, for types whose values only number rows. Any other key, an e-mail address say, may be personal.
 fn key_text(kind: &Kind, value: &[u8]) -> Option<String> {
     match kind {
         Kind::Int2 => Some(i16::from_be_bytes(value.try_into().ok()?).to_string()),
         Kind::Int4 => Some(i32::from_be_bytes(value.try_into().ok()?).to_string()),
         Kind::Int8 => Some(i64::from_be_bytes(value.try_into().ok()?).to_string()),
         Kind::Uuid => Some(value.iter().map(|byte| format!("{byte:02x}")).collect()),
-        Kind::Text if value.len() <= 64 => Some(format!("`{}`", std::str::from_utf8(value).ok()?.escape_debug())),
         _ => None,
     }
 }

@@ -113,6 +113,11 @@ impl RowDecoder {
         self.rows
     }
 
+    /// The number of the row that comes next, from 1.
+    pub(crate) fn next_row(&self) -> u64 {
+        self.rows_before + self.rows as u64 + 1
+    }
+
     /// Bytes waiting for a batch, as they will lie in memory, roughly.
     pub(crate) fn bytes(&self) -> usize {
         let expanded: usize = self.expanding.iter().map(|index| self.builders[*index].expanded_bytes()).sum();
@@ -244,7 +249,7 @@ impl RowDecoder {
     }
 
     fn bad_value(&self, index: usize, what: &str) -> ConnectorError {
-        let row = self.rows_before + self.rows as u64 + 1;
+        let row = self.next_row();
         let column = self.columns[index].field.name();
         ConnectorError::data("bad_value", format!("stream `{}`, column `{column}`, row {row} of the read: {what}", self.stream))
             .with_hint("if the column's type was changed while it was read, run again")

@@ -47,10 +47,32 @@ fn a_record_above_the_limit_is_refused_by_name() {
     context.limits.max_record_bytes = 1 << 20;
     let Err(error) = read(&server, context.clone()) else { panic!("the record should have been refused") };
     assert_eq!((error.category, error.code.as_str()), (ErrorCategory::Data, "record_too_large"));
-    assert!(error.message.contains("stream `public.big`, column `large`, key `id` = 51"), "{}", error.message);
+    assert!(error.message.contains("stream `public.big`, column `large`, row 51 of the read, key `id` = 51:"), "{}", error.message);
     // The limit itself fits.
     context.limits.max_record_bytes = 5_900_004;
     assert_eq!(read(&server, context).unwrap().1.records, 51);
+}
+
+#[test]
+fn a_record_above_the_limit_is_named_without_its_values() {
+    let server = PostgresServer::start();
+    server
+        .connect()
+        .batch_execute(
+            "CREATE TABLE big (email text, day date, id uuid, large bytea, number int, PRIMARY KEY (email, day, id, number));
+             INSERT INTO big SELECT 'canary@example.org', '1984-07-21', '11111111-2222-3333-4444-555555555555',
+                 CASE WHEN i = 4321 THEN decode(repeat('00', 2000000), 'hex') ELSE '' END, i FROM generate_series(4319, 4321) i",
+        )
+        .unwrap();
+    let mut context = stream("big");
+    context.limits.max_record_bytes = 1 << 20;
+    let Err(error) = read(&server, context) else { panic!("the record should have been refused") };
+    // What comes after the large column is not known yet.
+    let place =
+        "column `large`, row 3 of the read, key `email`, key `day`, key `id` = 11111111222233334444555555555555, key `number`:";
+    assert!(error.message.contains(place), "{}", error.message);
+    let shown = format!("{error:?}");
+    assert!(["canary", "1984", "4321"].iter().all(|value| !shown.contains(value)), "{shown}");
 }
 
 #[test]
