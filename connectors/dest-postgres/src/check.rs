@@ -2,7 +2,7 @@
 
 use crate::catalog;
 use crate::names::{LEDGER, Table, target_of};
-use crate::publish::check_kind;
+use crate::publish::{check_kind, sees_all_rows};
 use crate::session::Session;
 use postgres_wire::{ConnectConfig, quote_ident};
 use rapidbyte_sdk::{CheckItem, CheckStatus, ConnectorError, StreamContext, WriteMode};
@@ -150,6 +150,11 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
         if rows.first().and_then(|row| row.get(0)) != Some("t") {
             missing.push(right);
         }
+    }
+    if stream.write_mode == WriteMode::Replace
+        && let Err(error) = sees_all_rows(session, target)
+    {
+        return Ok((failed("", error), true));
     }
     let user = session.query("SELECT current_user")?;
     let user = quote_ident(user.first().and_then(|row| row.get(0)).unwrap_or_default())?;

@@ -11,7 +11,7 @@ use crate::names::{Table, target_of};
 use crate::session::Session;
 use crate::types::widens;
 use postgres_wire::quote_ident;
-use rapidbyte_sdk::{ConnectorError, PublishRequest, PublishSummary, WriteMode, host_ffi};
+use rapidbyte_sdk::{ConnectorError, ErrorCategory, PublishRequest, PublishSummary, WriteMode, host_ffi};
 
 /// Publishes, or says again what was published.
 pub(crate) fn publish(session: &mut Session, request: &PublishRequest, schema: &str) -> Result<PublishSummary, ConnectorError> {
@@ -126,6 +126,7 @@ fn copy_into(
     if load.write_mode == WriteMode::Replace {
         // Readers go on; other writers wait, so that no row of theirs falls between DELETE and INSERT.
         session.run(&format!("LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))?;
+        sees_all_rows(session, target)?;
     }
     evolve(session, load, columns, target, relation)?;
     if load.write_mode == WriteMode::Replace {
@@ -143,6 +144,19 @@ fn copy_into(
     let into = if into.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", into.join(", ")) };
     session.run(&format!("INSERT INTO {quoted}{into} SELECT {} FROM {staging}", from.join(", ")))?;
     session.run(&format!("DROP TABLE {staging}"))
+}
+
+/// A DELETE leaves the rows that a policy hides from this role, so that a replaced table would hold them beside the new ones.
+pub(crate) fn sees_all_rows(session: &mut Session, target: &Table) -> Result<(), ConnectorError> {
+    let rows = session.query_params(
+        "SELECT pg_catalog.row_security_active(pg_catalog.to_regclass($1)), current_user",
+        &[target.quoted()?.into()],
+    )?;
+    let Some(row) = rows.first().filter(|row| row.get(0) == Some("t")) else { return Ok(()) };
+    let user = row.text(1)?;
+    let message = format!("row-level security would hide rows of `{target}` from `{user}`, which `replace` must delete");
+    Err(ConnectorError::new(ErrorCategory::Permission, "row_security", message)
+        .with_hint(format!("as a superuser run: ALTER ROLE {} BYPASSRLS", quote_ident(user)?)))
 }
 
 /// Only tables can be written.

@@ -22,6 +22,8 @@ pub struct ServerError {
     pub(crate) context: Option<String>,
     /// Whether the error names a place in our statement.
     pub(crate) has_position: bool,
+    /// The server's function that reported it; its name is no translated text.
+    pub(crate) routine: Option<String>,
     /// The schema concerned.
     pub(crate) schema: Option<String>,
     /// The table concerned.
@@ -56,6 +58,7 @@ impl ServerError {
                 b'H' => parsed.hint = Some(value),
                 b'P' => parsed.has_position = true,
                 b'W' => parsed.context = Some(value),
+                b'R' => parsed.routine = Some(value),
                 b's' => parsed.schema = Some(value),
                 b't' => parsed.table = Some(value),
                 b'c' => parsed.column = Some(value),
@@ -184,6 +187,9 @@ impl From<ConnectorError> for Error {
     }
 }
 
+/// The server's function that refuses a statement under `row_security = off` where a policy would hide rows.
+const ROW_SECURITY_CHECK: &str = "check_enable_rls";
+
 /// Category, code and advice for an SQLSTATE. Codes with a name of their own first, then their class.
 fn classify(server: &ServerError) -> (ErrorCategory, Option<&'static str>, Option<&'static str>) {
     use ErrorCategory as C;
@@ -194,6 +200,11 @@ fn classify(server: &ServerError) -> (ErrorCategory, Option<&'static str>, Optio
         "3F000" => (C::Schema, Some("missing_schema"), Some("check the schema's name, or create it")),
         "42P01" => (C::Schema, Some("missing_table"), Some(table_hint)),
         "42703" => (C::Schema, Some("missing_column"), Some("compare the stream's `columns` with the table")),
+        "42501" if server.routine.as_deref() == Some(ROW_SECURITY_CHECK) => (
+            C::Permission,
+            Some("row_security"),
+            Some("let the configured `user` see all rows, as a superuser with: ALTER ROLE … BYPASSRLS"),
+        ),
         "42501" => (C::Permission, Some("permission_denied"), Some("grant the right to the configured `user`")),
         "42804" | "42846" | "42P07" | "428C9" | "42704" | "42P16" | "42701" => (C::Schema, None, None),
         "53300" => (C::TransientDb, Some("too_many_connections"), Some("lower `parallelism` or raise `max_connections`")),

@@ -19,8 +19,13 @@ pub(crate) struct Relation {
     pub(crate) kind: char,
     /// Whether the user may read all of it.
     pub(crate) readable: bool,
-    /// Whether row-level security may hide rows from the user.
-    pub(crate) rows_hidden: bool,
+    pub(crate) owner: String,
+    /// Whether the user may do what its owner may.
+    pub(crate) owned: bool,
+    /// Whether its policies hold for its owner too.
+    pub(crate) forced: bool,
+    /// Whether it is a view that reads with the rights of whoever reads it, not of its owner.
+    pub(crate) invoker: bool,
     pub(crate) estimated_rows: Option<u64>,
     pub(crate) estimated_bytes: Option<u64>,
 }
@@ -41,7 +46,8 @@ pub(crate) struct TableColumn {
 
 const RELATIONS: &str = "\
 SELECT c.oid, n.nspname, c.relname, c.relkind, has_table_privilege(c.oid, 'SELECT'),
-       row_security_active(c.oid),
+       pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'), c.relforcerowsecurity,
+       coalesce((SELECT o.option_value::bool FROM pg_options_to_table(c.reloptions) o WHERE o.option_name = 'security_invoker'), false),
        CASE WHEN c.relkind = 'p' THEN (SELECT sum(greatest(l.reltuples, 0)) FROM pg_partition_tree(c.oid) p JOIN pg_class l ON l.oid = p.relid WHERE p.isleaf)
             WHEN c.relkind IN ('r', 'm') AND (c.reltuples > 0 OR c.reltuples = 0 AND c.relpages > 0) THEN c.reltuples END::bigint,
        CASE WHEN c.relkind = 'p' THEN (SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p WHERE p.isleaf)
@@ -80,9 +86,12 @@ fn relation(row: &Row) -> Result<Relation, Error> {
         name: row.text(2)?.to_owned(),
         kind: row.text(3)?.chars().next().unwrap_or('r'),
         readable: row.flag(4)?,
-        rows_hidden: row.flag(5)?,
-        estimated_rows: row.parse(6)?,
-        estimated_bytes: row.parse(7)?,
+        owner: row.text(5)?.to_owned(),
+        owned: row.flag(6)?,
+        forced: row.flag(7)?,
+        invoker: row.flag(8)?,
+        estimated_rows: row.parse(9)?,
+        estimated_bytes: row.parse(10)?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::PostgresSource;
 use crate::catalog::{columns_of, find_relation, missing_table};
-use crate::read::select_columns;
+use crate::read::{sees_all_rows, select_columns};
 use postgres_wire::{Connection, quote_qualified};
 use rapidbyte_sdk::{CheckItem, CheckStatus, ConnectorError, ErrorCategory, StreamContext, SyncMode};
 
@@ -28,7 +28,7 @@ fn failed(name: impl Into<String>, error: ConnectorError) -> CheckItem {
     item(name, CheckStatus::Failed, format!("{} (`{}`)", error.message, error.code), error.hint)
 }
 
-/// One item for the connection, then one for each stream, or more where there is more to say.
+/// One item for the connection, then one for each stream.
 pub(crate) fn check(source: &mut PostgresSource, streams: &[StreamContext]) -> Vec<CheckItem> {
     let mut items = Vec::new();
     match source.session() {
@@ -45,11 +45,7 @@ pub(crate) fn check(source: &mut PostgresSource, streams: &[StreamContext]) -> V
     for stream in streams {
         let name = format!("stream `{}`", stream.name);
         match check_stream(source, stream) {
-            Ok(mut found) if found.is_empty() => {
-                found.push(item(name, CheckStatus::Ok, "can be read", None));
-                items.extend(found);
-            }
-            Ok(found) => items.extend(found),
+            Ok(()) => items.push(item(name, CheckStatus::Ok, "can be read", None)),
             Err(error) => items.push(failed(name, error)),
         }
     }
@@ -68,7 +64,7 @@ pub(crate) fn supported_mode(stream: &StreamContext) -> Result<(), ConnectorErro
     }
 }
 
-fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<Vec<CheckItem>, ConnectorError> {
+fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<(), ConnectorError> {
     let (schema, table) = source.table(&stream.name);
     let (schema, table) = (schema.to_owned(), table.to_owned());
     supported_mode(stream)?;
@@ -95,14 +91,5 @@ fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<V
         let grant = format!("GRANT SELECT ON {} TO {}", quote_qualified(&schema, &table)?, postgres_wire::quote_ident(&user)?);
         return Err(denied(format!("`{}` of `{}`", unreadable.join("`, `"), relation.label()), grant));
     }
-    let mut items = Vec::new();
-    if relation.rows_hidden {
-        items.push(item(
-            format!("stream `{}`", stream.name),
-            CheckStatus::Warning,
-            "row-level security hides rows of this table from the user; only the visible ones are read",
-            Some("read as a role with BYPASSRLS to load all rows".to_owned()),
-        ));
-    }
-    Ok(items)
+    sees_all_rows(source.session()?, &relation, &selected, &user)
 }

@@ -80,7 +80,7 @@ pub(crate) fn read(
     for (index, stream) in request.streams.iter().enumerate() {
         let index = u32::try_from(index).map_err(|_| ConnectorError::internal("streams", "too many streams in a task"))?;
         let (schema, table) = source.table(&stream.name);
-        read_stream(&mut connection, stream, (schema, table), index, output, &mut perf)
+        read_stream(&mut connection, stream, (&source.connect.user, schema, table), index, output, &mut perf)
             .map_err(|error| with_grant(error, &source.connect.user, schema, table))?;
     }
     connection.batch_execute("COMMIT")?;
@@ -88,12 +88,15 @@ pub(crate) fn read(
     Ok(output.summary(perf))
 }
 
+/// A policy that would hide rows is an error from here to the transaction's end, and not a load that lacks them.
+const ALL_ROWS: &str = "SET LOCAL row_security = off";
+
 /// Opens the transaction all of the read happens in. Tables are locked before it takes its snapshot: one that is truncated or
 /// rewritten between the two would look empty.
 fn begin(connection: &mut Connection, source: &PostgresSource, streams: &[StreamContext]) -> Result<(), ConnectorError> {
     // Names of types then come with their schema.
     connection.batch_execute("SET search_path = pg_catalog")?;
-    let mut sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned();
+    let mut sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {ALL_ROWS}");
     for stream in streams {
         supported_mode(stream)?;
         let (schema, table) = source.table(&stream.name);
@@ -122,10 +125,44 @@ fn with_grant(error: ConnectorError, user: &str, schema: &str, table: &str) -> C
     }
 }
 
+/// Where row-level security stands in the way, the error gets the statement that mends it. A view's tables are read with the
+/// rights of its owner.
+fn with_bypass(error: ConnectorError, user: &str, relation: &Relation) -> ConnectorError {
+    if error.code != "row_security" {
+        return error;
+    }
+    let reader = if relation.kind == 'v' && !relation.invoker { &relation.owner } else { user };
+    let (Ok(role), Ok(table)) = (quote_ident(reader), quote_qualified(&relation.schema, &relation.name)) else { return error };
+    let bypass = format!("as a superuser run: ALTER ROLE {role} BYPASSRLS");
+    let hint = match (relation.kind, relation.owned, relation.forced) {
+        ('v', ..) => format!("{bypass}; for views over other views, name the innermost one's owner"),
+        (_, true, _) => format!("as its owner run: ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY; or {bypass}"),
+        (_, false, false) => format!("{bypass}; or set `user` to the table's owner, `{}`", relation.owner),
+        (_, false, true) => bypass,
+    };
+    let mut made = error.with_hint(hint);
+    made.message = format!("row-level security would hide rows of `{}` from `{reader}`: {}", relation.label(), made.message);
+    made
+}
+
+/// Refuses a relation whose rows a policy would hide.
+pub(crate) fn sees_all_rows(
+    connection: &mut Connection,
+    relation: &Relation,
+    columns: &[TableColumn],
+    user: &str,
+) -> Result<(), ConnectorError> {
+    let select = select(relation, columns)?;
+    connection.batch_execute(&format!("BEGIN READ ONLY; {ALL_ROWS}"))?;
+    let described = connection.describe(&select);
+    connection.batch_execute("ROLLBACK")?;
+    described.map(drop).map_err(|error| with_bypass(error.into(), user, relation))
+}
+
 fn read_stream(
     connection: &mut Connection,
     stream: &StreamContext,
-    (schema, table): (&str, &str),
+    (user, schema, table): (&str, &str, &str),
     index: u32,
     output: &mut SourceOutput,
     perf: &mut ReadPerf,
@@ -137,7 +174,7 @@ fn read_stream(
     let columns = columns_of(connection, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
     let columns = select_columns(stream, &relation, columns)?;
     let select = select(&relation, &columns)?;
-    check_types(connection, &select, &relation, &columns)?;
+    check_types(connection, &select, &relation, &columns).map_err(|error| with_bypass(error, user, &relation))?;
 
     let max_record = usize::try_from(stream.limits.max_record_bytes).unwrap_or(usize::MAX);
     // Field lengths, count and header come on top of the values.

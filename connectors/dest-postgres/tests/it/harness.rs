@@ -31,6 +31,8 @@ fn server() -> Arc<PostgresServer> {
 pub(crate) struct Place {
     pub(crate) server: Arc<PostgresServer>,
     pub(crate) database: String,
+    /// The role that connectors log in as, with the server's one password.
+    pub(crate) user: &'static str,
 }
 
 impl Place {
@@ -42,7 +44,7 @@ impl Place {
             .connect()
             .batch_execute(&format!("CREATE DATABASE {}", postgres_wire::quote_ident(&database).unwrap()))
             .expect("a database");
-        Self { server, database }
+        Self { server, database, user: "app" }
     }
 
     /// A session beside the connector's.
@@ -63,6 +65,7 @@ impl Place {
     pub(crate) fn config(&self, schema: &str) -> serde_json::Value {
         let mut config = self.server.config_json(&self.database);
         config["schema"] = schema.into();
+        config["user"] = self.user.into();
         config
     }
 

@@ -1,7 +1,8 @@
 use crate::harness::{Pipe, Place, batch, field, orders};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::DataType;
-use rapidbyte_sdk::{ErrorCategory, WriteMode};
+use rapidbyte_sdk::testing::FakeHost;
+use rapidbyte_sdk::{Destination, ErrorCategory, WriteMode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -41,6 +42,33 @@ fn readers_never_see_an_empty_or_mixed_table() {
     });
     assert!(reads.load(Ordering::Relaxed) > 20, "the readers have read");
     assert_eq!(place.value("SELECT count(*) || ' ' || min(load) || ' ' || max(load) FROM orders"), "500 20 20");
+}
+
+#[test]
+fn rows_hidden_by_a_policy_are_not_left_beside_the_new_ones() {
+    let mut place = Place::new();
+    place.run(
+        "CREATE ROLE veiled LOGIN PASSWORD 'secret'; GRANT CREATE ON SCHEMA public TO veiled; SET ROLE veiled;
+         CREATE TABLE orders (id bigint, note text); INSERT INTO orders VALUES (1000, 'hidden');
+         ALTER TABLE orders ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY part ON orders USING (id < 1000)",
+    );
+    place.run(&format!("GRANT CREATE ON DATABASE {} TO veiled", postgres_wire::quote_ident(&place.database).unwrap()));
+    place.user = "veiled";
+    let mut pipe = Pipe::new(&place, "orders", WriteMode::Replace);
+    pipe.claim();
+    pipe.prepare(1, "s", &["0"]);
+    let host = FakeHost::install();
+    host.feed(0, 1, &[orders(0..10)]).unwrap();
+    host.feed_commit(1, true, None);
+    pipe.write(&host, 1, "0", 0, 0).unwrap();
+    let error = pipe.try_publish(1).map(|_| ()).unwrap_err();
+    assert_eq!((error.category, error.code.as_str()), (ErrorCategory::Permission, "row_security"), "{error}");
+    let items = place.destination().validate(std::slice::from_ref(&pipe.context)).unwrap();
+    let hint = error.hint.unwrap();
+    assert!(items.iter().any(|item| item.hint.as_ref() == Some(&hint)), "{items:?}");
+    place.run(hint.split_once("run: ").unwrap().1);
+    assert_eq!(pipe.publish(1).rows, 10);
+    assert_eq!(place.value("SELECT count(*) || ' ' || max(id) FROM orders"), "10 9");
 }
 
 #[test]

@@ -125,7 +125,10 @@ fn check_reports_each_problem_with_a_way_out() {
             (CheckStatus::Failed, Some("run at the source: GRANT SELECT ON \"public\".\"open\" TO \"lim ited\"")),
             (CheckStatus::Failed, Some("run at the source: GRANT SELECT ON \"public\".\"closed\" TO \"lim ited\"")),
             (CheckStatus::Failed, Some("run at the source: GRANT USAGE ON SCHEMA \"hidden\" TO \"lim ited\"")),
-            (CheckStatus::Warning, Some("read as a role with BYPASSRLS to load all rows")),
+            (
+                CheckStatus::Failed,
+                Some("as a superuser run: ALTER ROLE \"lim ited\" BYPASSRLS; or set `user` to the table's owner, `app`")
+            ),
             (CheckStatus::Failed, Some("did you mean `public.open`?")),
         ],
         "{items:#?}"
@@ -144,6 +147,72 @@ fn check_reports_each_problem_with_a_way_out() {
     let items = make(&config).validate(&streams).unwrap();
     assert_eq!((items.len(), items[0].status), (1, CheckStatus::Failed));
     assert!(items[0].hint.is_some() && !format!("{items:?}").contains("canary"));
+}
+
+#[test]
+fn rows_hidden_by_a_policy_are_an_error_and_not_a_smaller_load() {
+    let server = PostgresServer::start();
+    server
+        .connect()
+        .batch_execute(
+            "CREATE ROLE owner LOGIN PASSWORD 'secret'; CREATE ROLE reader LOGIN PASSWORD 'secret';
+             GRANT CREATE ON SCHEMA public TO owner; SET ROLE owner;
+             CREATE TABLE open (id int); CREATE TABLE guarded (id int); CREATE TABLE forced (id int);
+             INSERT INTO open VALUES (1), (2); INSERT INTO guarded VALUES (1), (2); INSERT INTO forced VALUES (1), (2);
+             ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+             CREATE POLICY part ON guarded USING (id = 1); CREATE POLICY part ON forced USING (id = 1);
+             CREATE VIEW seen AS SELECT * FROM guarded; CREATE VIEW hidden AS SELECT * FROM forced;
+             CREATE VIEW invoked WITH (security_invoker) AS SELECT * FROM guarded;
+             GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
+        )
+        .unwrap();
+    let make = |user: &str| {
+        let mut config = server.config_json("app");
+        config["user"] = json!(user);
+        PostgresSource::init(config, InitContext::default()).unwrap()
+    };
+    // Rows, or the error; the check before a run says the same as the run.
+    let read_as = |user: &str, table: &str| {
+        let context = stream(table);
+        let checked = make(user).validate(std::slice::from_ref(&context)).unwrap().remove(1);
+        let host = FakeHost::install();
+        let read = make(user).read(&request(context), &mut host.source_output());
+        let expected = if read.is_ok() { CheckStatus::Ok } else { CheckStatus::Failed };
+        assert_eq!(checked.status, expected, "{user} {table}: {checked:?}");
+        assert_eq!(checked.hint, read.as_ref().err().and_then(|error| error.hint.clone()), "{user} {table}");
+        read.map(|summary| summary.records)
+    };
+    for (user, table) in
+        [("reader", "open"), ("owner", "guarded"), ("reader", "seen"), ("app", "forced"), ("app", "guarded"), ("app", "invoked")]
+    {
+        assert_eq!(read_as(user, table).unwrap(), 2, "{user} {table}");
+    }
+    let refused = [
+        ("reader", "guarded", "ALTER ROLE \"reader\" BYPASSRLS"),
+        ("reader", "forced", "ALTER ROLE \"reader\" BYPASSRLS"),
+        ("reader", "invoked", "ALTER ROLE \"reader\" BYPASSRLS"),
+        ("owner", "forced", "ALTER TABLE \"public\".\"forced\" NO FORCE ROW LEVEL SECURITY"),
+        ("reader", "hidden", "ALTER ROLE \"owner\" BYPASSRLS"),
+        ("app", "hidden", "ALTER ROLE \"owner\" BYPASSRLS"),
+    ];
+    for (user, table, _) in refused {
+        let error = read_as(user, table).unwrap_err();
+        assert_eq!((error.category, error.code.as_str()), (ErrorCategory::Permission, "row_security"), "{error}");
+        assert!(error.message.contains(&format!("`public.{table}`")) && !error.retryable, "{error}");
+    }
+    // Each hint's statement mends its case.
+    for (user, table, statement) in refused {
+        let hint = read_as(user, table).unwrap_err().hint.unwrap();
+        assert!(hint.contains(statement), "{hint}");
+        let mut admin = server.connect();
+        admin.batch_execute(statement).unwrap();
+        assert_eq!(read_as(user, table).unwrap(), 2, "{statement}");
+        admin
+            .batch_execute(
+                "ALTER ROLE reader NOBYPASSRLS; ALTER ROLE owner NOBYPASSRLS; ALTER TABLE forced FORCE ROW LEVEL SECURITY",
+            )
+            .unwrap();
+    }
 }
 
 #[test]
