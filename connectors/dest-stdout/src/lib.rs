@@ -90,7 +90,8 @@ impl Destination for Stdout {
     }
 
     fn publish(&mut self, _request: &PublishRequest) -> Result<PublishSummary, ConnectorError> {
-        // Rows were visible when they were printed, and nobody remembers how many they were.
+        // Rows were visible when they were printed. How many they were is known to the instances that printed them; this one is
+        // asked by generation alone, has no state, and a number it made up would be worse than none.
         Ok(PublishSummary { rows: 0, location: "standard output".into() })
     }
 }
@@ -158,7 +159,7 @@ impl Stdout {
                     let count = letters.len().to_string();
                     host_ffi::log(
                         host_ffi::LogLevel::Warn,
-                        "rows that could not be processed are not printed",
+                        "rows that could not be processed are neither printed nor kept",
                         &[("rows", &count)],
                     );
                     Printed::Yes
