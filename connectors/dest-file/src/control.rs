@@ -165,6 +165,19 @@ impl Control {
         })
     }
 
+    /// Notes that the open generation can't be completed: what is committed and what has come do not go together. It stays open
+    /// for the writers beside this one, so that their errors do not cover up the one that counts; the next claim gives it up.
+    pub(crate) fn spoil(&self, epoch: u64, generation: u64) -> Result<(), ConnectorError> {
+        self.change_claimed(epoch, Step::Spoil, |manifest| match manifest.open.as_mut() {
+            Some(open) if open.number == generation => {
+                open.spoiled = true;
+                Ok(())
+            }
+            _ => Err(fenced(&self.stream, &format!("generation {generation} is not open any more"))),
+        })
+        .map(drop)
+    }
+
     /// The newest manifest, if this epoch is still its claim.
     pub(crate) fn claimed<'m>(&self, newest: Option<&'m Manifest>, epoch: u64) -> Result<&'m Manifest, ConnectorError> {
         match newest {

@@ -144,6 +144,9 @@ impl DestFile {
                 next.discard_open();
                 next.pipeline_id.clone_from(&run.pipeline_id);
             }
+            if next.open.as_ref().is_some_and(|open| open.spoiled) {
+                next.discard_open();
+            }
             next.pipeline.clone_from(&run.pipeline);
             Ok(next)
         })?;

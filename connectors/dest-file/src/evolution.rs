@@ -46,6 +46,11 @@ pub(crate) fn known(manifest: &Manifest) -> Option<Vec<Column>> {
     }
 }
 
+/// The code of two parts of a load that disagree on a column.
+pub(crate) const TYPE_MISMATCH: &str = "type_mismatch";
+/// What helps then.
+pub(crate) const ONE_TYPE: &str = "give the column one type at the source, or leave it out with `columns`";
+
 /// Adds columns that are new to those known. Writers that began before either had told its columns may differ: the second one
 /// to tell is refused.
 pub(crate) fn merge(stream: &StreamName, known: &mut Option<Vec<Column>>, columns: &[Column]) -> Result<(), ConnectorError> {
@@ -61,8 +66,7 @@ pub(crate) fn merge(stream: &StreamName, known: &mut Option<Vec<Column>>, column
                     "stream `{stream}`: column `{}` is `{}` in one part of the load and `{}` in another",
                     column.name, other.data_type, column.data_type
                 );
-                return Err(ConnectorError::schema("type_mismatch", message)
-                    .with_hint("give the column one type at the source, or leave it out with `columns`"));
+                return Err(ConnectorError::schema(TYPE_MISMATCH, message).with_hint(ONE_TYPE));
             }
             Some(_) => {}
         }

@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Claim,
     Prepare,
     Commit,
+    /// The open generation can't be completed.
+    Spoil,
     Publish,
     Teardown,
 }
@@ -61,6 +63,9 @@ pub(crate) struct OpenGeneration {
     pub(crate) files: Vec<StagedFile>,
     /// As the first commit with rows found them.
     pub(crate) columns: Option<Vec<Column>>,
+    /// A part has come whose columns do not go with those committed. The next claim gives the generation up.
+    #[serde(default)]
+    pub(crate) spoiled: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,6 +135,7 @@ impl OpenGeneration {
             receipts: Vec::new(),
             files: Vec::new(),
             columns: None,
+            spoiled: false,
         };
         open.add_partitions(&generation.partitions);
         open

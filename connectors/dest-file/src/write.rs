@@ -12,8 +12,8 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use rapidbyte_sdk::{
-    Barrier, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, WritePerf, WriteRequest, WriteStream,
-    WriteSummary, host_ffi,
+    Barrier, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, WriteMode, WritePerf, WriteRequest,
+    WriteStream, WriteSummary, host_ffi,
 };
 use std::collections::HashMap;
 use std::time::Instant;
@@ -162,12 +162,34 @@ impl<'a> StreamWriter<'a> {
 
     fn schema(&mut self, schema_id: u32, schema: &SchemaRef) -> Result<(), ConnectorError> {
         let context = &self.stream.context;
-        let evolved = evolution::evolve(&context.name.to_string(), self.known.as_deref(), schema, &context.policies)?;
+        let evolved = evolution::evolve(&context.name.to_string(), self.known.as_deref(), schema, &context.policies)
+            .map_err(|error| self.unfit(error))?;
         check_schema(&context.name.to_string(), &evolved.schema, &self.settings.format)?;
         evolution::merge(&context.name, &mut self.known, &evolution::columns(&evolved.schema))?;
         self.schemas.insert(schema_id, evolved);
         self.newest_schema = Some(schema_id);
         Ok(())
+    }
+
+    /// Columns that do not go with those known. If those are of the load's own commits, they would stand in the way of every
+    /// attempt to go on with it, also once the source has been mended.
+    fn unfit(&self, mut error: ConnectorError) -> ConnectorError {
+        if error.code == "type_change" && self.stream.context.write_mode == WriteMode::Replace {
+            error.hint = Some(evolution::ONE_TYPE.to_owned());
+        }
+        let committed = || -> Result<bool, ConnectorError> {
+            let newest = self.control.newest()?;
+            let open = self.control.claimed(newest.as_ref(), self.stream.epoch)?.open.as_ref();
+            Ok(open.is_some_and(|open| open.columns.is_some()))
+        };
+        // The change of columns is the error to report.
+        if let Ok(true) = committed()
+            && self.control.spoil(self.stream.epoch, self.stream.generation).is_ok()
+        {
+            let hint = error.hint.unwrap_or_default();
+            error.hint = Some(format!("{hint}; the next run loads the stream anew"));
+        }
+        error
     }
 
     /// Returns the rows left out.
@@ -299,7 +321,9 @@ impl<'a> StreamWriter<'a> {
             committed_at_ms: now_ms(),
         };
         let commit = Commit { receipt: &receipt, files: &self.staged, columns: self.known.as_deref() };
-        self.control.change_claimed(self.stream.epoch, Step::Commit, |manifest| commit.apply(&self.control, manifest))?;
+        self.control
+            .change_claimed(self.stream.epoch, Step::Commit, |manifest| commit.apply(&self.control, manifest))
+            .map_err(|error| if error.code == evolution::TYPE_MISMATCH { self.unfit(error) } else { error })?;
         self.seq += 1;
         self.staged.clear();
         if !own.is_empty() {

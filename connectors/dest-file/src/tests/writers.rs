@@ -177,7 +177,7 @@ fn partitions_with_different_types_for_a_column_do_not_both_commit() {
     let schema = Schema::new(vec![Field::new("id", DataType::Utf8, false)]);
     let text = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(texts)]).unwrap();
     let mut pipeline = Pipeline::new(WriteMode::Replace);
-    pipeline.data = vec![vec![rows(0, 5)], vec![text]];
+    pipeline.data = vec![vec![text], vec![rows(5, 7)]];
     let claimed = pipeline.claim().unwrap();
     pipeline.prepare(claimed.epoch, 1).unwrap();
     let settings = Config::settings(rapidbyte_sdk::parse_config(&pipeline.config_json()).unwrap()).unwrap();
@@ -193,7 +193,32 @@ fn partitions_with_different_types_for_a_column_do_not_both_commit() {
     assert_eq!((error.code.as_str(), error.category), ("type_mismatch", rapidbyte_sdk::ErrorCategory::Schema));
     assert!(error.message.contains("`id`") && error.hint.is_some(), "{error}");
     assert!(host.receipts().is_empty());
-    assert_eq!(pipeline.claim().unwrap().receipts.len(), 1);
+    goes_on_once_mended(&mut pipeline, error.hint.as_deref());
+}
+
+#[test]
+fn a_partition_that_does_not_fit_an_earlier_one_does_not_spoil_the_runs_to_come() {
+    for write_mode in [WriteMode::Replace, WriteMode::Append] {
+        let texts = StringArray::from_iter_values(["a", "b"]);
+        let schema = Schema::new(vec![Field::new("id", DataType::Utf8, false)]);
+        let text = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(texts)]).unwrap();
+        let mut pipeline = Pipeline::new(write_mode);
+        pipeline.data = vec![vec![text], vec![rows(5, 7)]];
+        let error = pipeline.load(&FakeHost::install()).unwrap_err();
+        assert_eq!((error.code.as_str(), error.category), ("type_change", rapidbyte_sdk::ErrorCategory::Schema));
+        assert!(write_mode == WriteMode::Append || !error.hint.as_ref().unwrap().contains("write_mode"), "{error:?}");
+        goes_on_once_mended(&mut pipeline, error.hint.as_deref());
+    }
+}
+
+/// After the source was mended, the same pinned snapshot is loaded, and the part that was committed before, which has the wrong
+/// type, is not in the way.
+fn goes_on_once_mended(pipeline: &mut Pipeline, hint: Option<&str>) {
+    assert!(hint.is_some_and(|hint| hint.contains("the next run loads the stream anew")), "{hint:?}");
+    pipeline.noted = Some(1);
+    pipeline.data = vec![vec![rows(0, 5)], vec![rows(5, 7)]];
+    assert_eq!(pipeline.loaded().rows, 7);
+    assert_eq!(pipeline.ids(), (0..7).collect::<Vec<_>>());
 }
 
 #[test]
