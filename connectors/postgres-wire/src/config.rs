@@ -29,7 +29,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether the connection is encrypted, and how far the server's certificate is checked.
+/// Whether the connection is encrypted, and how far the server's certificate is checked. Where `sslrootcert` is set, which only
+/// the host sees, it checks the certificate's chain in any encrypted mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {

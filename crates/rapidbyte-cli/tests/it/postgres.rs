@@ -182,6 +182,7 @@ fn the_host_encrypts_and_checks_certificates() {
     for (host, settings) in [
         ("127.0.0.1", "sslmode: require".to_owned()),
         ("localhost", "sslmode: prefer".to_owned()),
+        ("127.0.0.1", format!("sslmode: require, {ca}")),
         ("127.0.0.1", format!("sslmode: verify-ca, {ca}")),
         ("localhost", format!("sslmode: verify-full, {ca}")),
     ] {
@@ -191,6 +192,8 @@ fn the_host_encrypts_and_checks_certificates() {
     }
     for (host, settings, what) in [
         ("127.0.0.1", "sslmode: disable".to_owned(), "the server refuses plain connections"),
+        ("localhost", format!("sslmode: prefer, {wrong}"), "a stranger's authority"),
+        ("localhost", format!("sslmode: require, {wrong}"), "a stranger's authority"),
         ("localhost", format!("sslmode: verify-ca, {wrong}"), "a stranger's authority"),
         ("localhost", format!("sslmode: verify-full, {wrong}"), "a stranger's authority"),
         ("127.0.0.1", format!("sslmode: verify-full, {ca}"), "a name that the certificate does not have"),

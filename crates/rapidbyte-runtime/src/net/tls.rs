@@ -26,18 +26,25 @@ pub(crate) enum Verify {
 pub(crate) struct TlsConfigs {
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
+    /// Whether the authorities were named and are not those the world trusts.
+    named: bool,
     client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
 impl TlsConfigs {
     /// Reads the files.
     pub(crate) fn new(files: &TlsFiles) -> Result<Self, HostError> {
-        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        if let Some(path) = &files.ca {
-            for certificate in certificates(path, "CA")? {
-                roots.add(certificate).map_err(|error| unreadable(path, "CA", error))?;
+        let roots = match &files.ca {
+            None => RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            // Those and no others: under a check of the chain alone, anybody's certificate from a public authority would do.
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(path, "CA")? {
+                    roots.add(certificate).map_err(|error| unreadable(path, "CA", error))?;
+                }
+                roots
             }
-        }
+        };
         let client = match (&files.cert, &files.key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates(cert, "client certificate")?;
@@ -52,12 +59,21 @@ impl TlsConfigs {
             }
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        Ok(Self { provider, roots: Arc::new(roots), client })
+        Ok(Self { provider, roots: Arc::new(roots), named: files.ca.is_some(), client })
+    }
+
+    /// The degree of checking for one that a guest asks for. Whoever names an authority wants it to be checked against, as libpq
+    /// does under `sslmode=require`.
+    fn degree(&self, asked: Verify) -> Verify {
+        match asked {
+            Verify::Nothing if self.named => Verify::Chain,
+            asked => asked,
+        }
     }
 
     /// The configuration for one handshake.
     pub(crate) fn client_config(&self, verify: Verify, alpn: Vec<Vec<u8>>) -> Result<ClientConfig, Error> {
-        let verifier: Arc<dyn ServerCertVerifier> = match verify {
+        let verifier: Arc<dyn ServerCertVerifier> = match self.degree(verify) {
             Verify::Nothing => Arc::new(AnyCertificate(Arc::clone(&self.provider))),
             Verify::Chain => Arc::new(AnyName(self.web_pki()?)),
             Verify::ChainAndName => self.web_pki()?,
@@ -187,5 +203,32 @@ impl ServerCertVerifier for AnyName {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    #[test]
+    fn a_named_authority_is_checked_against_and_is_the_only_one() {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, certificate.pem()).expect("written");
+        let named = TlsConfigs::new(&TlsFiles { ca: Some(path), cert: None, key: None }).expect("a file with a certificate");
+        let public = TlsConfigs::new(&TlsFiles::default()).expect("no files");
+        assert_eq!(named.roots.len(), 1);
+        assert!(public.roots.len() > 1);
+        for (asked, of_named, of_public) in [
+            (Verify::Nothing, Verify::Chain, Verify::Nothing),
+            (Verify::Chain, Verify::Chain, Verify::Chain),
+            (Verify::ChainAndName, Verify::ChainAndName, Verify::ChainAndName),
+        ] {
+            assert_eq!((named.degree(asked), public.degree(asked)), (of_named, of_public));
+        }
     }
 }

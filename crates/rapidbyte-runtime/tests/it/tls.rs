@@ -101,6 +101,8 @@ async fn each_degree_of_checking_takes_and_refuses_what_it_should() {
     for (verify, name, ca, fine) in [
         ("none", "db.test", None, true),
         ("none", "wrong.test", None, true),
+        ("none", "wrong.test", Some(&files), true),
+        ("none", "db.test", Some(&other), false),
         ("ca", "db.test", Some(&files), true),
         ("ca", "wrong.test", Some(&files), true),
         ("ca", "db.test", None, false),

@@ -99,7 +99,7 @@ impl From<NetError> for ConnectorError {
 /// How far the server's certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsVerify {
-    /// Not at all: encryption without identity.
+    /// Not at all: encryption without identity. Where the pipeline names a CA, the host checks the chain all the same.
     None,
     /// Its chain.
     Ca,
