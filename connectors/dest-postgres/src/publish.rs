@@ -56,7 +56,7 @@ fn publish_within(
     match ledger::columns(session, stream, request.generation)? {
         Some(columns) => match catalog::relation(session, target)? {
             None => move_into_place(session, &load, &columns, target)?,
-            Some(relation) => copy_into(session, &load, &columns, target, &relation)?,
+            Some(relation) => Copying { load: &load, columns: &columns, target, relation: &relation }.run(session)?,
         },
         None if rows == 0 && load.write_mode == WriteMode::Append => {}
         None => {
@@ -112,38 +112,103 @@ fn grant_defaults(session: &mut Session, target: &Table) -> Result<(), Connector
     Ok(())
 }
 
-/// The rows are copied into the table that is there.
-fn copy_into(
-    session: &mut Session,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    relation: &Relation,
-) -> Result<(), ConnectorError> {
-    check_kind(target, relation)?;
-    let quoted = target.quoted()?;
-    let staging = load.staging.quoted()?;
-    if load.write_mode == WriteMode::Replace {
-        // Readers go on; other writers wait, so that no row of theirs falls between DELETE and INSERT.
-        session.run(&format!("LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))?;
-        sees_all_rows(session, target)?;
-    }
-    evolve(session, load, columns, target, relation)?;
-    if load.write_mode == WriteMode::Replace {
-        session.run(&format!("DELETE FROM {quoted}"))?;
-    }
-    let (mut into, mut from) = (Vec::new(), Vec::new());
-    for column in columns {
-        if relation.columns.iter().any(|known| known.name == column.name && known.generated) {
-            continue;
+/// A load on its way into the table that is there.
+struct Copying<'a> {
+    load: &'a Load,
+    columns: &'a Columns,
+    target: &'a Table,
+    relation: &'a Relation,
+}
+
+impl Copying<'_> {
+    /// The rows are copied into the table.
+    fn run(&self, session: &mut Session) -> Result<(), ConnectorError> {
+        let Self { load, columns, target, relation } = *self;
+        check_kind(target, relation)?;
+        let quoted = target.quoted()?;
+        let staging = load.staging.quoted()?;
+        if load.write_mode == WriteMode::Replace {
+            // Readers go on; other writers wait, so that no row of theirs falls between DELETE and INSERT.
+            session.run(&format!("LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))?;
+            sees_all_rows(session, target)?;
         }
-        let name = quote_ident(&column.name)?;
-        from.push(if column.staged == column.published { name.clone() } else { format!("{name}::{}", column.published) });
-        into.push(name);
+        self.evolve(session)?;
+        if load.write_mode == WriteMode::Replace {
+            session.run(&format!("DELETE FROM {quoted}"))?;
+        }
+        let (mut into, mut from) = (Vec::new(), Vec::new());
+        for column in columns {
+            if relation.columns.iter().any(|known| known.name == column.name && known.generated) {
+                continue;
+            }
+            let name = quote_ident(&column.name)?;
+            from.push(if column.staged == column.published { name.clone() } else { format!("{name}::{}", column.published) });
+            into.push(name);
+        }
+        let into = if into.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", into.join(", ")) };
+        session.run(&format!("INSERT INTO {quoted}{into} SELECT {} FROM {staging}", from.join(", ")))?;
+        session.run(&format!("DROP TABLE {staging}"))
     }
-    let into = if into.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", into.join(", ")) };
-    session.run(&format!("INSERT INTO {quoted}{into} SELECT {} FROM {staging}", from.join(", ")))?;
-    session.run(&format!("DROP TABLE {staging}"))
+
+    /// Brings the target's columns and the load's together, by the default policies: new columns are added, removed ones stay,
+    /// another type is an error unless nothing can be lost, NOT NULL gives way to NULLs that have come.
+    fn evolve(&self, session: &mut Session) -> Result<(), ConnectorError> {
+        let Self { load, columns, target, relation } = *self;
+        let quoted = target.quoted()?;
+        let staged = catalog::relation(session, &load.staging)?;
+        for column in columns {
+            let name = quote_ident(&column.name)?;
+            let Some(known) = relation.columns.iter().find(|known| known.name == column.name) else {
+                session.run(&format!("ALTER TABLE {quoted} ADD COLUMN {name} {}", column.published))?;
+                continue;
+            };
+            if known.generated {
+                if !column.generated {
+                    return Err(ConnectorError::schema(
+                    "generated_column",
+                    format!("column `{}` of `{target}` is computed by the server", column.name),
+                )
+                .with_hint(format!(
+                    "leave it out with `columns:`, or make it a plain one: ALTER TABLE {quoted} ALTER COLUMN {name} DROP EXPRESSION"
+                )));
+                }
+                continue;
+            }
+            // The server's own spelling of the staged type, since the target's is the server's too.
+            let spelled = staged.as_ref().and_then(|staged| staged.columns.iter().find(|of| of.name == column.name));
+            let coming = match spelled {
+                Some(of) if column.staged == column.published => of.sql_type.as_str(),
+                _ => column.published.as_str(),
+            };
+            if known.sql_type != coming && !widens(coming, &known.sql_type) {
+                return Err(ConnectorError::schema(
+                    "type_mismatch",
+                    format!("column `{}` of `{target}` is `{}`, the source's is `{coming}`", column.name, known.sql_type),
+                )
+                .with_hint(format!(
+                    "change it with: ALTER TABLE {quoted} ALTER COLUMN {name} TYPE {coming} USING {name}::{coming}"
+                )));
+            }
+            if known.not_null && !known.in_primary_key && !column.not_null {
+                let sql = format!("SELECT EXISTS (SELECT FROM {} WHERE {name} IS NULL)", load.staging.quoted()?);
+                if session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t") {
+                    session.run(&format!("ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL"))?;
+                }
+            }
+        }
+        let required = relation.columns.iter().find(|known| {
+            known.not_null && !known.has_default && !known.generated && columns.iter().all(|column| column.name != known.name)
+        });
+        if let Some(known) = required {
+            let name = quote_ident(&known.name)?;
+            return Err(ConnectorError::schema(
+                "missing_column",
+                format!("column `{}` of `{target}` needs a value, and the source has none", known.name),
+            )
+            .with_hint(format!("let it be empty: ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL")));
+        }
+        Ok(())
+    }
 }
 
 /// A DELETE leaves the rows that a policy hides from this role, so that a replaced table would hold them beside the new ones.
@@ -168,67 +233,4 @@ pub(crate) fn check_kind(target: &Table, relation: &Relation) -> Result<(), Conn
         _ => Err(ConnectorError::schema("not_a_table", format!("`{target}` is not an ordinary table"))
             .with_hint("name another table with `destination: { table: … }`, or another `schema`")),
     }
-}
-
-/// Brings the target's columns and the load's together, by the default policies: new columns are added, removed ones stay,
-/// another type is an error unless nothing can be lost, NOT NULL gives way to NULLs that have come.
-fn evolve(
-    session: &mut Session,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    relation: &Relation,
-) -> Result<(), ConnectorError> {
-    let quoted = target.quoted()?;
-    let staged = catalog::relation(session, &load.staging)?;
-    for column in columns {
-        let name = quote_ident(&column.name)?;
-        let Some(known) = relation.columns.iter().find(|known| known.name == column.name) else {
-            session.run(&format!("ALTER TABLE {quoted} ADD COLUMN {name} {}", column.published))?;
-            continue;
-        };
-        if known.generated {
-            if !column.generated {
-                return Err(ConnectorError::schema(
-                    "generated_column",
-                    format!("column `{}` of `{target}` is computed by the server", column.name),
-                )
-                .with_hint(format!(
-                    "leave it out with `columns:`, or make it a plain one: ALTER TABLE {quoted} ALTER COLUMN {name} DROP EXPRESSION"
-                )));
-            }
-            continue;
-        }
-        // The server's own spelling of the staged type, since the target's is the server's too.
-        let spelled = staged.as_ref().and_then(|staged| staged.columns.iter().find(|of| of.name == column.name));
-        let coming = match spelled {
-            Some(of) if column.staged == column.published => of.sql_type.as_str(),
-            _ => column.published.as_str(),
-        };
-        if known.sql_type != coming && !widens(coming, &known.sql_type) {
-            return Err(ConnectorError::schema(
-                "type_mismatch",
-                format!("column `{}` of `{target}` is `{}`, the source's is `{coming}`", column.name, known.sql_type),
-            )
-            .with_hint(format!("change it with: ALTER TABLE {quoted} ALTER COLUMN {name} TYPE {coming} USING {name}::{coming}")));
-        }
-        if known.not_null && !known.in_primary_key && !column.not_null {
-            let sql = format!("SELECT EXISTS (SELECT FROM {} WHERE {name} IS NULL)", load.staging.quoted()?);
-            if session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t") {
-                session.run(&format!("ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL"))?;
-            }
-        }
-    }
-    let required = relation.columns.iter().find(|known| {
-        known.not_null && !known.has_default && !known.generated && columns.iter().all(|column| column.name != known.name)
-    });
-    if let Some(known) = required {
-        let name = quote_ident(&known.name)?;
-        return Err(ConnectorError::schema(
-            "missing_column",
-            format!("column `{}` of `{target}` needs a value, and the source has none", known.name),
-        )
-        .with_hint(format!("let it be empty: ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL")));
-    }
-    Ok(())
 }
