@@ -8,13 +8,12 @@ use crate::config::Conditions;
 use crate::predicate::Ready;
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_buffer::BooleanBuffer;
-use arrow_schema::Schema;
+use arrow_schema::{Schema, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use rapidbyte_sdk::{
-    CheckItem, CheckStatus, ConnectorError, Event, InitContext, Input, SchemaId, StreamContext, Transform, TransformOutput,
+    CheckItem, CheckStatus, ConnectorError, InitContext, Input, RowWise, SchemaId, StreamContext, Transform, TransformOutput,
     TransformRequest, TransformSummary, suggest,
 };
-use std::collections::HashMap;
 
 pub use config::{Config, Match, Operator, Predicate};
 
@@ -26,7 +25,7 @@ pub struct Filter {
 rapidbyte_sdk::connector_main!(transform, Filter);
 
 /// What is asked of the batches of one schema.
-struct Plan {
+pub struct Plan {
     id: SchemaId,
     conditions: Vec<Ready>,
 }
@@ -71,33 +70,39 @@ impl Transform for Filter {
         input: &mut Input,
         output: &mut TransformOutput,
     ) -> Result<TransformSummary, ConnectorError> {
-        let mut plans: HashMap<(u32, u32), Plan> = HashMap::new();
-        loop {
-            match input.next()? {
-                Event::Schema { stream, schema_id, schema } if self.conditions.apply_to(&context(request, stream)?.name) => {
-                    let conditions = self.ready(context(request, stream)?, &schema)?;
-                    plans.insert((stream, schema_id), Plan { id: output.schema(stream, schema)?, conditions });
-                }
-                Event::Batch { stream, schema_id, batch, bytes } => match plans.get(&(stream, schema_id)) {
-                    Some(plan) => {
-                        output.received(batch.num_rows() as u64, bytes);
-                        if let Some(kept) = self.keep(plan, &batch)? {
-                            output.batch(plan.id, &kept)?;
-                        }
-                    }
-                    None => output.pass(Event::Batch { stream, schema_id, batch, bytes })?,
-                },
-                Event::End => return Ok(output.summary()),
-                other => output.pass(other)?,
-            }
-        }
+        self.run(request, input, output)
     }
 }
 
-fn context(request: &TransformRequest, stream: u32) -> Result<&StreamContext, ConnectorError> {
-    request.streams.get(stream as usize).ok_or_else(|| {
-        ConnectorError::internal("unknown_stream", format!("an event names stream {stream}, which the task has not"))
-    })
+impl RowWise for Filter {
+    type Plan = Plan;
+
+    fn plan(
+        &self,
+        stream: u32,
+        context: &StreamContext,
+        schema: &SchemaRef,
+        output: &mut TransformOutput,
+    ) -> Result<Option<Plan>, ConnectorError> {
+        if !self.conditions.apply_to(&context.name) {
+            return Ok(None);
+        }
+        let conditions = self.ready(context, schema)?;
+        Ok(Some(Plan { id: output.schema(stream, schema.clone())?, conditions }))
+    }
+
+    fn batch(
+        &self,
+        plan: &Plan,
+        _context: &StreamContext,
+        batch: &RecordBatch,
+        output: &mut TransformOutput,
+    ) -> Result<(), ConnectorError> {
+        match self.keep(plan, batch)? {
+            Some(kept) => output.batch(plan.id, &kept),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Filter {

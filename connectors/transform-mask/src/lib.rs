@@ -8,11 +8,10 @@ use crate::method::Method;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
 use rapidbyte_sdk::{
-    CheckItem, CheckStatus, ConnectorError, Event, InitContext, Input, SchemaId, StreamContext, Transform, TransformOutput,
-    TransformRequest, TransformSummary, suggest,
+    CheckItem, CheckStatus, ConnectorError, Event, InitContext, Input, RowWise, SchemaId, StreamContext, Transform,
+    TransformOutput, TransformRequest, TransformSummary, suggest,
 };
 use serde_json::Value;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use config::{Config, MethodName, Rule, Salt};
@@ -28,7 +27,7 @@ rapidbyte_sdk::connector_main!(transform, Mask);
 const FRAME_BYTES_PER_COLUMN: u64 = 512;
 
 /// What is done to the batches of one schema.
-struct Plan {
+pub struct Plan {
     id: SchemaId,
     schema: SchemaRef,
     /// By column; `None` passes it on.
@@ -79,52 +78,62 @@ impl Transform for Mask {
         input: &mut Input,
         output: &mut TransformOutput,
     ) -> Result<TransformSummary, ConnectorError> {
-        let mut plans: HashMap<(u32, u32), Plan> = HashMap::new();
-        loop {
-            match input.next()? {
-                Event::Schema { stream, schema_id, schema } if self.masks.apply_to(&context(request, stream)?.name) => {
-                    let plan = self.plan(context(request, stream)?, stream, &schema, output)?;
-                    plans.insert((stream, schema_id), plan);
-                }
-                Event::Batch { stream, schema_id, batch, bytes } => match plans.get(&(stream, schema_id)) {
-                    Some(plan) => {
-                        output.received(batch.num_rows() as u64, bytes);
-                        emit(plan, &batch, context(request, stream)?.limits.max_batch_bytes, output)?;
-                    }
-                    None => output.pass(Event::Batch { stream, schema_id, batch, bytes })?,
-                },
-                Event::ReplaceRange { stream, range } => {
-                    let context = context(request, stream)?;
-                    let key = context.primary_key.iter().find(|key| self.masks.columns.iter().any(|(field, _)| field == *key));
-                    if let Some(key) = key.filter(|_| self.masks.apply_to(&context.name)) {
-                        // The range speaks of values as they were; the destination holds masked ones.
-                        return Err(ConnectorError::config(
-                            "masked_key",
-                            format!("stream `{}` is replaced by ranges of its key, and key column `{key}` is masked", context.name),
-                        )
-                        .with_hint("leave the key unmasked, or use another write mode"));
-                    }
-                    output.pass(Event::ReplaceRange { stream, range })?;
-                }
-                Event::DeadLetters(mut letters) => {
-                    for letter in &mut letters {
-                        if self.masks.apply_to(&context(request, letter.stream)?.name) {
-                            letter.record_json = self.redact_record(&letter.record_json);
-                        }
-                    }
-                    output.dead_letters(&letters)?;
-                }
-                Event::End => return Ok(output.summary()),
-                other => output.pass(other)?,
-            }
-        }
+        self.run(request, input, output)
     }
 }
 
-fn context(request: &TransformRequest, stream: u32) -> Result<&StreamContext, ConnectorError> {
-    request.streams.get(stream as usize).ok_or_else(|| {
-        ConnectorError::internal("unknown_stream", format!("an event names stream {stream}, which the task has not"))
-    })
+impl RowWise for Mask {
+    type Plan = Plan;
+
+    fn plan(
+        &self,
+        stream: u32,
+        context: &StreamContext,
+        schema: &SchemaRef,
+        output: &mut TransformOutput,
+    ) -> Result<Option<Plan>, ConnectorError> {
+        if !self.masks.apply_to(&context.name) {
+            return Ok(None);
+        }
+        self.masked(context, stream, schema, output).map(Some)
+    }
+
+    fn batch(
+        &self,
+        plan: &Plan,
+        context: &StreamContext,
+        batch: &RecordBatch,
+        output: &mut TransformOutput,
+    ) -> Result<(), ConnectorError> {
+        emit(plan, batch, context.limits.max_batch_bytes, output)
+    }
+
+    fn other(&self, request: &TransformRequest, event: Event, output: &mut TransformOutput) -> Result<(), ConnectorError> {
+        match event {
+            Event::ReplaceRange { stream, range } => {
+                let context = request.stream(stream)?;
+                let key = context.primary_key.iter().find(|key| self.masks.columns.iter().any(|(field, _)| field == *key));
+                if let Some(key) = key.filter(|_| self.masks.apply_to(&context.name)) {
+                    // The range speaks of values as they were; the destination holds masked ones.
+                    return Err(ConnectorError::config(
+                        "masked_key",
+                        format!("stream `{}` is replaced by ranges of its key, and key column `{key}` is masked", context.name),
+                    )
+                    .with_hint("leave the key unmasked, or use another write mode"));
+                }
+                output.pass(Event::ReplaceRange { stream, range })
+            }
+            Event::DeadLetters(mut letters) => {
+                for letter in &mut letters {
+                    if self.masks.apply_to(&request.stream(letter.stream)?.name) {
+                        letter.record_json = self.redact_record(&letter.record_json);
+                    }
+                }
+                output.dead_letters(&letters)
+            }
+            other => output.pass(other),
+        }
+    }
 }
 
 impl Mask {
@@ -163,7 +172,8 @@ impl Mask {
         }
     }
 
-    fn plan(
+    /// The plan for a schema, whose masked form is announced.
+    fn masked(
         &self,
         context: &StreamContext,
         stream: u32,

@@ -19,6 +19,7 @@ mod config;
 mod destination;
 mod events;
 mod output;
+mod row_wise;
 mod source;
 mod transform;
 
@@ -50,6 +51,7 @@ pub use rapidbyte_types::{
     RemovedColumnPolicy, RunContext, StreamContext, StreamName, SyncMode, TransformSummary, TypeChangePolicy, UnknownWord,
     WriteMode, WritePerf, WriteSummary,
 };
+pub use row_wise::RowWise;
 pub use source::{DiscoveredStream, PartitionPlan, PlanRequest, ReadRequest, Source};
 pub use transform::{Transform, TransformRequest};
 

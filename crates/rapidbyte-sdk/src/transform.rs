@@ -14,6 +14,15 @@ pub struct TransformRequest {
     pub state: Option<Vec<u8>>,
 }
 
+impl TransformRequest {
+    /// The stream an event names by its index; `unknown_stream` if the task does not have it.
+    pub fn stream(&self, index: u32) -> Result<&StreamContext, ConnectorError> {
+        self.streams.get(index as usize).ok_or_else(|| {
+            ConnectorError::internal("unknown_stream", format!("an event names stream {index}, which the task has not"))
+        })
+    }
+}
+
 /// Changes streams on their way.
 ///
 /// Called in the order `init`, any of the others, `close`.
@@ -28,7 +37,7 @@ pub trait Transform: Sized {
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError>;
 
     /// Takes events until the end and passes schemas, batches, barriers and everything it does not understand on in order;
-    /// [`TransformOutput::pass`] does so for any event.
+    /// [`TransformOutput::pass`] does so for any event. Where rows alone are looked at, [`RowWise`](crate::RowWise) has the loop.
     fn transform(
         &mut self,
         request: &TransformRequest,
