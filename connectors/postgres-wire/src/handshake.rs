@@ -76,7 +76,9 @@ fn start_tls(stream: &mut HostTcpStream, config: &ConnectConfig, timeout: Durati
     let answer = match stream.read_chunk(1, 1, timeout).map_err(|error| Error::Network { error, during })? {
         ReadOutcome::Data(bytes) => bytes.first().copied(),
         ReadOutcome::WouldBlock => {
-            let error = NetError { code: NetCode::TimedOut, message: "the server did not answer".into(), hint: None };
+            let message = format!("the server was silent for {} seconds", timeout.as_secs());
+            let hint = "check that `host` and `port` name a PostgreSQL server, or raise `connect_timeout_seconds`";
+            let error = NetError { code: NetCode::TimedOut, message, hint: Some(hint.into()) };
             return Err(Error::Network { error, during });
         }
         ReadOutcome::Eof => {

@@ -39,6 +39,8 @@ pub(crate) struct Transport {
     straddle: Vec<u8>,
     out: Vec<u8>,
     idle_timeout: Duration,
+    /// The key that says how long the server may be silent now.
+    knob: &'static str,
     streaming: bool,
     waited: Duration,
     broken: bool,
@@ -75,6 +77,7 @@ fn check(tag: u8, total: usize, copy_cap: usize) -> Result<(), Fault> {
 }
 
 impl Transport {
+    /// For a session that is being set up: `timeout` is that of connecting until [`Self::set_idle_timeout`].
     pub(crate) fn new(stream: HostTcpStream, timeout: Duration) -> Self {
         let mut made = Self {
             stream,
@@ -83,16 +86,18 @@ impl Transport {
             straddle: Vec::new(),
             out: Vec::new(),
             idle_timeout: timeout,
+            knob: "connect_timeout_seconds",
             streaming: false,
             waited: Duration::ZERO,
             broken: false,
             last: Place::default(),
         };
-        made.set_idle_timeout(timeout);
+        made.stream.set_timeout(timeout);
         made
     }
 
     pub(crate) fn set_idle_timeout(&mut self, timeout: Duration) {
+        self.knob = "idle_timeout_seconds";
         self.idle_timeout = timeout;
         self.stream.set_timeout(timeout);
     }
@@ -151,7 +156,7 @@ impl Transport {
             Ok(ReadOutcome::WouldBlock) => (
                 NetCode::TimedOut,
                 format!("the server was silent for {} seconds", self.idle_timeout.as_secs()),
-                Some("look for locks and load at the server, or raise `idle_timeout_seconds`".to_owned()),
+                Some(format!("look for locks and load at the server, or raise `{}`", self.knob)),
             ),
             Ok(ReadOutcome::Eof) => (NetCode::Closed, "the server closed the connection".to_owned(), None),
             Err(error) => return Err(self.network(error, "waiting for the server")),

@@ -37,8 +37,10 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 /// How a server is set up.
 #[derive(Debug, Default)]
 pub struct PostgresOptions {
-    /// Certificate and key of the server, and the authority of clients. Connections of the role `tls_only` without TLS are refused.
+    /// Certificate and key of the server. Connections of the role `tls_only` without TLS are refused.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// The certificate of the authority that signs those of clients, for a server with TLS. A client needs none.
+    pub clients: Option<PathBuf>,
     /// Further lines of its configuration.
     pub settings: Vec<String>,
 }
@@ -91,13 +93,19 @@ impl Postgres {
              checkpoint_timeout = 30min\nautovacuum = off\nmax_connections = 200\nfsync = on\nsynchronous_commit = on\n\
              wal_level = logical\ntimezone = 'UTC'\n"
         );
+        let keep = |from: &Path, name: &str| {
+            let to = data.join(name);
+            fs::copy(from, &to).expect("a certificate can be copied");
+            fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("permissions can be set");
+            own(&to);
+        };
+        if let Some(authority) = &options.clients {
+            keep(authority, "clients.crt");
+            settings.push_str("ssl_ca_file = 'clients.crt'\n");
+        }
         if let Some((certificate, key)) = &options.tls {
-            for (from, to) in [(certificate, "server.crt"), (key, "server.key")] {
-                let to = data.join(to);
-                fs::copy(from, &to).expect("a certificate can be copied");
-                fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("permissions can be set");
-                own(&to);
-            }
+            keep(certificate, "server.crt");
+            keep(key, "server.key");
             settings.push_str("ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\n");
             let rules = "hostnossl all tls_only 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 scram-sha-256\n";
             fs::write(data.join("pg_hba.conf"), rules).expect("written");
@@ -332,6 +340,13 @@ impl PostgresOptions {
     #[must_use]
     pub fn with_tls(mut self, authority: &Authority) -> Self {
         self.tls = Some(authority.issue("server", "localhost", "DNS:localhost"));
+        self
+    }
+
+    /// Which also looks at the certificates of clients, where they have one.
+    #[must_use]
+    pub fn with_clients(mut self, authority: &Authority) -> Self {
+        self.clients = Some(authority.certificate());
         self
     }
 }

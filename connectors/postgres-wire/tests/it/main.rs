@@ -160,8 +160,13 @@ fn lost_servers(server: &PostgresServer) {
     config.port = port;
     config.connect_timeout_seconds = 1;
     let started = Instant::now();
-    assert_eq!(connector_error(Connection::connect(&config)).category, ErrorCategory::TransientNetwork);
-    assert!(started.elapsed() < Duration::from_secs(3));
+    for sslmode in [SslMode::Prefer, SslMode::Disable] {
+        config.sslmode = sslmode;
+        let error = connector_error(Connection::connect(&config));
+        assert_eq!(error.category, ErrorCategory::TransientNetwork);
+        assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("connect_timeout_seconds")), "{error:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(5));
 
     for answer in
         [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"R\0\0\0\x03", b"R\0\0\0\x08\0\0", b"R\x7f\xff\xff\xff\0\0\0\0", b"\0"]

@@ -5,6 +5,7 @@ use rapidbyte_config::connector_config::TlsFiles;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -45,12 +46,21 @@ impl TlsConfigs {
                 roots
             }
         };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let client = match (&files.cert, &files.key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates(cert, "client certificate")?;
                 let pem = read(key, "client key")?;
-                let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| unreadable(key, "client key", error))?;
-                Some((chain, key))
+                let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| unreadable(key, "client key", error))?;
+                CertifiedKey::from_der(chain.clone(), secret.clone_key(), &provider).map_err(|error| match error {
+                    Error::InconsistentKeys(_) => HostError::new(
+                        HostErrorKind::Grant,
+                        format!("the client key `{}` is not that of the certificate `{}`", key.display(), cert.display()),
+                    )
+                    .with_hint("name the key that the certificate was made for"),
+                    other => unreadable(key, "client key", other),
+                })?;
+                Some((chain, secret))
             }
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
@@ -58,7 +68,6 @@ impl TlsConfigs {
                     .with_hint("give both files, or neither"));
             }
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         Ok(Self { provider, roots: Arc::new(roots), named: files.ca.is_some(), client })
     }
 

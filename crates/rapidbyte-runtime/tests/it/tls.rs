@@ -134,8 +134,10 @@ async fn a_client_certificate_is_shown_by_the_host() {
     let hidden = TlsFiles { ca: Some(files.ca.clone()), cert: None, key: None };
     let said = told(&tls(port, "db.test", "full", hidden)).await;
     assert!(!said.starts_with("ping"), "{said}");
+    let another = self::files(&ours, &clients);
     for broken in [
         TlsFiles { cert: Some(files.cert.clone()), ..TlsFiles::default() },
+        TlsFiles { cert: Some(files.cert.clone()), key: Some(another.key.clone()), ..TlsFiles::default() },
         TlsFiles { ca: Some(files.key.clone()), ..TlsFiles::default() },
         TlsFiles { ca: Some(PathBuf::from("/nowhere/ca.pem")), ..TlsFiles::default() },
     ] {
