@@ -98,14 +98,14 @@ fn schema_rights(session: &mut Session, config: &ConnectConfig, schema: &str) ->
     Ok(match (flag(0), flag(1), flag(2)) {
         (true, true, _) => ok(name, "tables can be made in it"),
         (true, false, _) => {
-            let hint = format!("as its owner run: GRANT USAGE, CREATE ON SCHEMA {} TO {user}", quote_ident(schema)?);
+            let hint = format!("as its owner run: `GRANT USAGE, CREATE ON SCHEMA {} TO {user}`", quote_ident(schema)?);
             item(name, CheckStatus::Failed, "no right to make tables in it", Some(hint))
         }
         (false, _, true) => ok(name, "will be made by the first run"),
         (false, _, false) => {
             let (quoted, database) = (quote_ident(schema)?, quote_ident(&config.database)?);
             let hint = format!(
-                "as a superuser run: CREATE SCHEMA {quoted} AUTHORIZATION {user}; or: GRANT CREATE ON DATABASE {database} TO {user}"
+                "as a superuser run: `CREATE SCHEMA {quoted} AUTHORIZATION {user}`, or `GRANT CREATE ON DATABASE {database} TO {user}`"
             );
             item(name, CheckStatus::Failed, "is not there, and there is no right to make it", Some(hint))
         }
@@ -124,7 +124,7 @@ fn ledger_rights(session: &mut Session, config: &ConnectConfig) -> Result<Option
         return Ok(None);
     }
     let hint = format!(
-        "as its owner run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA _rapidbyte TO {}",
+        "as its owner run: `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA _rapidbyte TO {}`",
         quote_ident(&config.user)?
     );
     Ok(Some(item("receipts", CheckStatus::Failed, "no right to write receipts in `_rapidbyte`", Some(hint))))
@@ -163,7 +163,7 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
             ok("", format!("`{target}` is there and keeps its identity"))
         } else {
             let rights = missing.join(", ");
-            let hint = format!("as its owner run: GRANT {rights} ON TABLE {quoted} TO {user}");
+            let hint = format!("as its owner run: `GRANT {rights} ON TABLE {quoted} TO {user}`");
             item("", CheckStatus::Failed, format!("no right to {rights} on `{target}`"), Some(hint))
         },
         true,

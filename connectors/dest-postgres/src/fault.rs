@@ -14,8 +14,8 @@ pub(crate) fn from_server(error: Error) -> ConnectorError {
         made.safe_to_retry = true;
         made.backoff = BackoffClass::Normal;
         made.hint = Some(
-            "another session holds a lock; find it with: SELECT pid, state, query FROM pg_stat_activity WHERE pid = ANY \
-             (SELECT pid FROM pg_locks WHERE granted AND relation IS NOT NULL)"
+            "another session holds a lock; find it with: `SELECT pid, state, query FROM pg_stat_activity WHERE pid = ANY \
+             (SELECT pid FROM pg_locks WHERE granted AND relation IS NOT NULL)`"
                 .to_owned(),
         );
     }

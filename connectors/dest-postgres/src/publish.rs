@@ -169,7 +169,7 @@ impl Copying<'_> {
                     format!("column `{}` of `{target}` is computed by the server", column.name),
                 )
                 .with_hint(format!(
-                    "leave it out with `columns:`, or make it a plain one: ALTER TABLE {quoted} ALTER COLUMN {name} DROP EXPRESSION"
+                    "leave it out with `columns:`, or make it a plain one: `ALTER TABLE {quoted} ALTER COLUMN {name} DROP EXPRESSION`"
                 )));
                 }
                 continue;
@@ -186,7 +186,7 @@ impl Copying<'_> {
                     format!("column `{}` of `{target}` is `{}`, the source's is `{coming}`", column.name, known.sql_type),
                 )
                 .with_hint(format!(
-                    "change it with: ALTER TABLE {quoted} ALTER COLUMN {name} TYPE {coming} USING {name}::{coming}"
+                    "change it with: `ALTER TABLE {quoted} ALTER COLUMN {name} TYPE {coming} USING {name}::{coming}`"
                 )));
             }
             if known.not_null && !known.in_primary_key && !column.not_null {
@@ -205,7 +205,7 @@ impl Copying<'_> {
                 "missing_column",
                 format!("column `{}` of `{target}` needs a value, and the source has none", known.name),
             )
-            .with_hint(format!("let it be empty: ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL")));
+            .with_hint(format!("let it be empty: `ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL`")));
         }
         Ok(())
     }
@@ -221,7 +221,7 @@ pub(crate) fn sees_all_rows(session: &mut Session, target: &Table) -> Result<(),
     let user = row.text(1)?;
     let message = format!("row-level security would hide rows of `{target}` from `{user}`, which `replace` must delete");
     Err(ConnectorError::new(ErrorCategory::Permission, "row_security", message)
-        .with_hint(format!("as a superuser run: ALTER ROLE {} BYPASSRLS", quote_ident(user)?)))
+        .with_hint(format!("as a superuser run: `ALTER ROLE {} BYPASSRLS`", quote_ident(user)?)))
 }
 
 /// Only tables can be written.

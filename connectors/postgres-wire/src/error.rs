@@ -193,7 +193,7 @@ const ROW_SECURITY_CHECK: &str = "check_enable_rls";
 /// Category, code and advice for an SQLSTATE. Codes with a name of their own first, then their class.
 fn classify(server: &ServerError) -> (ErrorCategory, Option<&'static str>, Option<&'static str>) {
     use ErrorCategory as C;
-    let table_hint = "check the stream's name and the `database`; `rapidbyte discover` lists what can be read";
+    let table_hint = "check the stream's name and the `database`; `rapidbyte discover <PIPELINE>` lists what can be read";
     match server.sqlstate.as_str() {
         "28P01" | "28000" => (C::Auth, Some("auth"), Some("check `user`, `password` and the server's pg_hba.conf")),
         "3D000" => (C::Config, Some("unknown_database"), Some("check `database`; `psql -l` lists the server's databases")),
@@ -203,7 +203,7 @@ fn classify(server: &ServerError) -> (ErrorCategory, Option<&'static str>, Optio
         "42501" if server.routine.as_deref() == Some(ROW_SECURITY_CHECK) => (
             C::Permission,
             Some("row_security"),
-            Some("let the configured `user` see all rows, as a superuser with: ALTER ROLE … BYPASSRLS"),
+            Some("let the configured `user` see all rows, as a superuser with: `ALTER ROLE <ROLE> BYPASSRLS`"),
         ),
         "42501" => (C::Permission, Some("permission_denied"), Some("grant the right to the configured `user`")),
         "42804" | "42846" | "42P07" | "428C9" | "42704" | "42P16" | "42701" => (C::Schema, None, None),

@@ -218,7 +218,7 @@ pub(crate) fn missing_table(connection: &mut Connection, schema: &str, name: &st
         None if names.is_empty() => {
             "the user can read no table of this database: check `database` and the user's grants".to_owned()
         }
-        None => "`rapidbyte discover` lists what can be read".to_owned(),
+        None => "`rapidbyte discover <PIPELINE>` lists what can be read".to_owned(),
     };
     ConnectorError::schema("missing_table", format!("table `{wanted}` does not exist")).with_hint(hint)
 }

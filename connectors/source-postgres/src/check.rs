@@ -79,7 +79,7 @@ fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<(
     let user = source.connect.user.clone();
     let denied = |what: String, grant: String| {
         ConnectorError::new(ErrorCategory::Permission, "permission_denied", format!("user `{user}` may not read {what}"))
-            .with_hint(format!("run at the source: {grant}"))
+            .with_hint(format!("run at the source: `{grant}`"))
     };
     if usage.first().and_then(|row| row.get(0)) != Some("t") {
         let grant =

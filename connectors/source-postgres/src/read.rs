@@ -120,7 +120,7 @@ fn with_grant(error: ConnectorError, user: &str, schema: &str, table: &str) -> C
         return error;
     }
     match (quote_qualified(schema, table), quote_ident(user)) {
-        (Ok(table), Ok(user)) => error.with_hint(format!("as its owner run: GRANT SELECT ON {table} TO {user}")),
+        (Ok(table), Ok(user)) => error.with_hint(format!("as its owner run: `GRANT SELECT ON {table} TO {user}`")),
         _ => error,
     }
 }
@@ -133,10 +133,10 @@ fn with_bypass(error: ConnectorError, user: &str, relation: &Relation) -> Connec
     }
     let reader = if relation.kind == 'v' && !relation.invoker { &relation.owner } else { user };
     let (Ok(role), Ok(table)) = (quote_ident(reader), quote_qualified(&relation.schema, &relation.name)) else { return error };
-    let bypass = format!("as a superuser run: ALTER ROLE {role} BYPASSRLS");
+    let bypass = format!("as a superuser run: `ALTER ROLE {role} BYPASSRLS`");
     let hint = match (relation.kind, relation.owned, relation.forced) {
         ('v', ..) => format!("{bypass}; for views over other views, name the innermost one's owner"),
-        (_, true, _) => format!("as its owner run: ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY; or {bypass}"),
+        (_, true, _) => format!("as its owner run: `ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY`; or {bypass}"),
         (_, false, false) => format!("{bypass}; or set `user` to the table's owner, `{}`", relation.owner),
         (_, false, true) => bypass,
     };

@@ -26,7 +26,7 @@ pub fn policy(category: ErrorCategory) -> RetryPolicy {
         ErrorCategory::Auth => RetryPolicy::Never("check user name and password"),
         ErrorCategory::Permission => RetryPolicy::Never("grant what is missing and run again"),
         ErrorCategory::Data => RetryPolicy::Never("mend the row, or leave its column out with `columns:`"),
-        ErrorCategory::Schema => RetryPolicy::Never("compare the names in the pipeline with `rapidbyte discover`"),
+        ErrorCategory::Schema => RetryPolicy::Never("compare the names in the pipeline with `rapidbyte discover <PIPELINE>`"),
         ErrorCategory::Internal => RetryPolicy::Never("this is a defect: please report it with the output of `--log-level debug`"),
     }
 }

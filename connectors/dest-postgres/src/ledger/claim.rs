@@ -137,7 +137,7 @@ fn mismatch(session: &mut Session, request: &ClaimRequest, key: &StreamKey) -> R
     )
     .with_hint(format!(
         "point the pipeline at that source again, or forget what was loaded with: \
-         DELETE FROM _rapidbyte.streams WHERE pipeline_id = '{}'",
+         `DELETE FROM _rapidbyte.streams WHERE pipeline_id = '{}'`",
         request.run.pipeline_id.replace('\'', "''")
     )))
 }

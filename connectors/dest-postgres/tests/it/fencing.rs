@@ -124,8 +124,7 @@ fn another_source_is_refused_and_the_hint_helps() {
     let error = pipe.try_claim("another", 50).unwrap_err();
     assert_eq!((error.code.as_str(), error.category), ("source_mismatch", ErrorCategory::Config));
     assert_eq!(place.value("SELECT epoch FROM _rapidbyte.streams"), epoch.to_string());
-    let hint = error.hint.unwrap();
-    place.run(&hint[hint.find("DELETE").unwrap()..]);
+    place.run_hint(&error.hint.unwrap());
     assert_eq!(pipe.try_claim("another", 50).unwrap().epoch, 51);
 }
 

@@ -237,9 +237,7 @@ fn check_names_what_is_missing_with_a_statement_that_helps() {
             break;
         }
         for item in failed {
-            let hint = item.hint.as_deref().expect("a failed item has a hint");
-            let statement = hint.split_once("run: ").expect("the hint names a statement").1;
-            place.run(statement.split("; or: ").last().unwrap());
+            place.run_hint(item.hint.as_deref().expect("a failed item has a hint"));
         }
     }
     let items = destination.validate(&streams).unwrap();

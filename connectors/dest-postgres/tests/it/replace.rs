@@ -66,7 +66,7 @@ fn rows_hidden_by_a_policy_are_not_left_beside_the_new_ones() {
     let items = place.destination().validate(std::slice::from_ref(&pipe.context)).unwrap();
     let hint = error.hint.unwrap();
     assert!(items.iter().any(|item| item.hint.as_ref() == Some(&hint)), "{items:?}");
-    place.run(hint.split_once("run: ").unwrap().1);
+    place.run_hint(&hint);
     assert_eq!(pipe.publish(1).rows, 10);
     assert_eq!(place.value("SELECT count(*) || ' ' || max(id) FROM orders"), "10 9");
 }

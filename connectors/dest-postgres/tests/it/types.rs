@@ -160,8 +160,7 @@ fn drift_between_runs_follows_the_default_policies() {
     pipe.write(&host, 4, "0", 0, 0).unwrap();
     let error = pipe.try_publish(4).unwrap_err();
     assert_eq!((error.code.as_str(), error.category), ("type_mismatch", ErrorCategory::Schema));
-    let hint = error.hint.unwrap();
-    place.run(&hint[hint.find("ALTER").unwrap()..]);
+    place.run_hint(&error.hint.unwrap());
     assert_eq!(pipe.publish(4).rows, 2);
     assert_eq!(place.value("SELECT count(*) FROM t"), "8");
 }

@@ -72,7 +72,10 @@ fn check_header(bytes: &[u8]) -> Result<(), ManifestError> {
     }
     if bytes.len() < 8 || bytes[..4] != *MAGIC {
         return Err(ManifestError::new(ManifestErrorKind::NotWasm, "not a WebAssembly file")
-            .with_hint("a connector is built with `cargo build --release --target wasm32-wasip2`"));
+            .with_hint(
+                "build the connector with `cargo build --release --target wasm32-wasip2`, then pack it with `rapidbyte connectors pack .`, \
+                 both in its project",
+            ));
     }
     if bytes[4..8] == COMPONENT {
         return Ok(());
