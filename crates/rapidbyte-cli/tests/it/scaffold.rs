@@ -15,18 +15,19 @@ fn commands(readme: &str) -> Vec<String> {
 }
 
 /// A directory that survives between runs of the tests, so that the SDK's dependencies are compiled once.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     binary().ancestors().nth(2).expect("a target directory").join("scaffolded")
 }
 
-/// Runs a line in a project as a user would, without a network.
-fn shell(dir: &Path, line: &str) -> (bool, String) {
+/// Runs a script in a project as a user would, without a network; whether it went well, and what it said.
+pub(crate) fn shell(dir: &Path, script: &str, variables: &[(&str, String)]) -> (bool, String) {
     let bin = binary().parent().expect("a directory").to_path_buf();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path))).expect("a PATH");
     let output = Command::new("sh")
-        .args(["-c", line])
+        .args(["-euc", script])
         .current_dir(dir)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .env("PATH", path)
         .env("CARGO_NET_OFFLINE", "true")
         .env("CARGO_TARGET_DIR", target())
@@ -57,7 +58,7 @@ fn scaffolded_connectors_build_test_and_run() {
             // The component is looked for where cargo puts it by default.
             let built =
                 format!("{line}{}", if line.starts_with("cargo build") { " && ln -sfn \"$CARGO_TARGET_DIR\" target" } else { "" });
-            let (well, words) = shell(&dir, &built);
+            let (well, words) = shell(&dir, &built, &[]);
             assert!(well, "{role}: `{line}` failed:\n{words}");
             if line.starts_with("cargo test") {
                 let ran = words.lines().any(|line| line.contains("test result: ok.") && !line.contains(" 0 passed"));

@@ -2,19 +2,59 @@
 //!
 //! A case is a pipeline, what is wrong around it, and what must be said. Its format stands in `tests/cases/README.md`.
 
-use rapidbyte_testkit::{Database, Finished, Postgres, Project, Rapidbyte, Running, TableHash, binary, connectors, is_root, root};
-use serde_json::Value;
+mod hint;
+mod kept;
+
+use crate::scaffold;
+use hint::{Command as Advice, commands};
+use kept::{Arrives, Keeps};
+use rapidbyte_testkit::{Database, Finished, Postgres, Project, Rapidbyte, Running, binary, connectors, is_root, root};
+use serde::Deserialize;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 /// Whom the binary runs as in cases about permissions, when we are root, whom no permission stops.
 const ORDINARY: &str = "postgres";
 
+/// `expect.json`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    #[serde(rename = "about")]
+    _about: String,
+    #[serde(default)]
+    services: Vec<String>,
+    #[serde(default)]
+    ordinary_user: bool,
+    before: Option<String>,
+    beside: Option<Beside>,
+    command: Vec<String>,
+    exit: i32,
+    says: Vec<String>,
+    #[serde(default)]
+    never_says: Vec<String>,
+    hint: Vec<String>,
+    #[serde(default)]
+    runs_hint: Vec<String>,
+    #[serde(default)]
+    runs_hint_in: String,
+    after: Option<String>,
+    keeps: Keeps,
+    arrives: Arrives,
+}
+
+/// A run under way beside the command under test.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Beside {
+    command: Vec<String>,
+    until_stderr: String,
+}
+
 struct Case<'a> {
     name: &'a str,
-    expected: Value,
+    expected: Expected,
     project: Project,
     database: Option<Database<'a>>,
     ordinary: bool,
@@ -25,35 +65,14 @@ impl<'a> Case<'a> {
     fn of(name: &'a str) -> Self {
         let folder = root().join("tests/cases").join(name);
         let text = fs::read_to_string(folder.join("expect.json")).unwrap_or_else(|error| panic!("{name}/expect.json: {error}"));
-        let expected: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}/expect.json: {error}"));
-        let known = [
-            "about",
-            "services",
-            "ordinary_user",
-            "before",
-            "beside",
-            "command",
-            "exit",
-            "says",
-            "never_says",
-            "hint",
-            "runs_hint",
-            "after",
-            "kept",
-        ];
-        for key in expected.as_object().expect("an object").keys() {
-            assert!(known.contains(&key.as_str()), "{name}/expect.json: unknown key `{key}`");
-        }
+        let expected: Expected = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}/expect.json: {error}"));
         let project = Project::empty();
         for entry in fs::read_dir(&folder).expect("a case is a folder").flatten() {
             fs::copy(entry.path(), project.path(&entry.file_name().to_string_lossy())).expect("a case has files only");
         }
-        let wants = |service: &str| expected["services"].as_array().into_iter().flatten().any(|of| of == service);
-        let database = wants("postgres").then(|| Postgres::shared().database("case"));
-        if let (Some(database), Ok(seed)) = (&database, fs::read_to_string(folder.join("seed.sql"))) {
-            database.sql(&seed);
-        }
-        let ordinary = expected["ordinary_user"] == true && is_root();
+        assert!(expected.services.iter().all(|service| service == "postgres"), "{name}: unknown services");
+        let database = (!expected.services.is_empty()).then(|| Postgres::shared().database("case"));
+        let ordinary = expected.ordinary_user && is_root();
         let mut program = binary();
         if ordinary {
             // The checkout and its target directory may lie where an ordinary user can't look.
@@ -62,15 +81,20 @@ impl<'a> Case<'a> {
             fs::copy(binary(), &program).expect("the binary can be copied");
         }
         let case = Self { name, expected, project, database, ordinary, program };
-        if let Some(script) = case.expected["before"].as_str() {
-            case.shell(script, true);
+        case.sql("seed.sql");
+        if let Some(script) = &case.expected.before {
+            case.shell(".", script);
         }
+        case.sql("later.sql");
         case
     }
 
-    fn texts(&self, key: &str) -> Vec<String> {
-        let list = self.expected[key].as_array().into_iter().flatten();
-        list.map(|text| text.as_str().expect("a text").to_owned()).collect()
+    /// Runs a file of the case in its database.
+    #[track_caller]
+    fn sql(&self, file: &str) {
+        if let (Some(database), Ok(script)) = (&self.database, fs::read_to_string(self.project.path(file))) {
+            database.sql(&script);
+        }
     }
 
     /// What scripts and pipelines are told.
@@ -78,6 +102,7 @@ impl<'a> Case<'a> {
         let mut all = vec![
             ("RAPIDBYTE", self.program.display().to_string()),
             ("CONNECTORS", connectors().display().to_string()),
+            ("SCAFFOLDED", scaffold::target().display().to_string()),
             ("DIR", self.project.dir().display().to_string()),
         ];
         if let Some(database) = &self.database {
@@ -89,12 +114,11 @@ impl<'a> Case<'a> {
         all
     }
 
-    /// Runs a script in the project, as ourselves.
+    /// Runs a script in a folder of the project, as ourselves.
     #[track_caller]
-    fn shell(&self, script: &str, must: bool) {
-        let output = Command::new("sh").args(["-euc", script]).current_dir(self.project.dir()).envs(self.variables()).output();
-        let output = output.expect("a shell can be started");
-        assert!(output.status.success() || !must, "{}: `{script}`: {}", self.name, String::from_utf8_lossy(&output.stderr));
+    fn shell(&self, folder: &str, script: &str) {
+        let (well, words) = scaffold::shell(&self.project.path(folder), script, &self.variables());
+        assert!(well, "{}: `{script}`: {words}", self.name);
     }
 
     fn command(&self, arguments: &[String]) -> Rapidbyte {
@@ -109,11 +133,6 @@ impl<'a> Case<'a> {
         command
     }
 
-    fn kept(&self) -> Option<TableHash> {
-        let table = self.expected["kept"].as_str()?;
-        Some(self.database.as_ref().expect("`kept` needs `postgres`").hash(table))
-    }
-
     /// The hint as printed.
     #[track_caller]
     fn hint(&self, finished: &Finished) -> String {
@@ -123,72 +142,71 @@ impl<'a> Case<'a> {
 
     /// Runs something that the project needs beside the command under test.
     fn beside(&self) -> Option<Running> {
-        let beside = &self.expected["beside"];
-        let arguments: Vec<String> =
-            beside["command"].as_array()?.iter().map(|word| word.as_str().expect("a word").to_owned()).collect();
-        let mut running = self.command(&arguments).start();
-        running.until_stderr(beside["until_stderr"].as_str().expect("`until_stderr`"), Duration::from_secs(30));
+        let Beside { command, until_stderr } = self.expected.beside.as_ref()?;
+        let mut running = self.command(command).start();
+        running.until_stderr(until_stderr, Duration::from_secs(30));
         Some(running)
+    }
+
+    /// Types what the hint says, as it was printed.
+    #[track_caller]
+    fn follow(&self, hint: &str) {
+        let advised = commands(hint);
+        let texts: Vec<&str> = advised.iter().map(Advice::text).collect();
+        assert_eq!(texts, self.expected.runs_hint, "{}: commands in the hint `{hint}`, and those in `runs_hint`", self.name);
+        for advice in &advised {
+            match advice {
+                Advice::Shell(line) => self.shell(&self.expected.runs_hint_in, &line.replace("<PIPELINE>", "pipeline.yaml")),
+                Advice::Sql(statement) => {
+                    self.database.as_ref().expect("a statement needs `postgres` among the services").sql(statement);
+                }
+            }
+        }
     }
 }
 
 impl Drop for Case<'_> {
     fn drop(&mut self) {
         // Mounts and protected folders would stay behind.
-        self.shell("if mountpoint -q small; then umount small; fi; chmod -R u+w .", false);
+        let script = "if mountpoint -q small; then umount small; fi; chmod -R u+w .";
+        let _ = scaffold::shell(self.project.dir(), script, &[]);
     }
 }
 
 fn run_case(name: &str) {
     let case = Case::of(name);
-    let command = case.texts("command");
-    let kept = case.kept();
+    let Expected { command, keeps, arrives, .. } = &case.expected;
+    let content = || keeps.content(&case.project, case.database.as_ref());
+    let kept = content();
     let beside = case.beside();
 
-    let failed = case.command(&command).finish();
-    let code = i32::try_from(case.expected["exit"].as_i64().expect("`exit` is a number")).expect("a small number");
-    let failed = failed.exit(code);
-    for words in case.texts("says") {
-        assert!(failed.stderr.contains(&words), "{name}: no `{words}` in {}", failed.told());
+    let failed = case.command(command).finish().exit(case.expected.exit);
+    for words in &case.expected.says {
+        assert!(failed.stderr.contains(words), "{name}: no `{words}` in {}", failed.told());
     }
-    for words in case.texts("never_says") {
-        assert!(!failed.stderr.contains(&words) && !failed.stdout.contains(&words), "{name}: `{words}` in {}", failed.told());
+    for words in &case.expected.never_says {
+        assert!(!failed.stderr.contains(words) && !failed.stdout.contains(words), "{name}: `{words}` in {}", failed.told());
     }
     assert_eq!(failed.stderr.matches("error: ").count(), 1, "{name}: one clear error: {}", failed.told());
     assert!(!failed.stderr.contains("panicked"), "{name}: {}", failed.told());
     let hint = case.hint(&failed);
-    for words in case.texts("hint") {
-        assert!(hint.contains(&words), "{name}: no `{words}` in the hint `{hint}`");
+    for words in &case.expected.hint {
+        assert!(hint.contains(words), "{name}: no `{words}` in the hint `{hint}`");
     }
-    assert_eq!(case.kept(), kept, "{name}: what was there is kept");
+    assert_eq!(content(), kept, "{name}: what was there is kept");
 
     // What the hint says is done, and then the same command succeeds.
-    if let Some(running) = beside {
+    if let Some(mut running) = beside {
         assert!(hint.contains(&format!("stop process {}", running.pid())), "{name}: {hint}");
-        let mut running = running;
         running.signal("TERM");
         running.finish().exit(143);
     }
-    match case.expected["runs_hint"].as_str() {
-        Some("sql") => {
-            let (_, sql) = hint.split_once(": ").unwrap_or_else(|| panic!("{name}: no SQL in the hint `{hint}`"));
-            case.database.as_ref().expect("`runs_hint: sql` needs `postgres`").sql(sql.trim_matches('`'));
-        }
-        Some("shell") => {
-            let quoted: Vec<&str> = hint.split('`').skip(1).step_by(2).collect();
-            let command = quoted
-                .iter()
-                .find(|piece| piece.contains(' '))
-                .unwrap_or_else(|| panic!("{name}: no command in the hint `{hint}`"));
-            case.shell(command, true);
-        }
-        Some(other) => panic!("{name}: `runs_hint` is `sql` or `shell`, not `{other}`"),
-        None => {}
+    case.follow(&hint);
+    if let Some(script) = &case.expected.after {
+        case.shell(".", script);
     }
-    if let Some(script) = case.expected["after"].as_str() {
-        case.shell(script, true);
-    }
-    case.command(&command).finish().success();
+    case.command(command).finish().success();
+    arrives.check(&case.project, case.database.as_ref());
 }
 
 /// One test for each folder, so that each has a name to be called by.
