@@ -1,6 +1,6 @@
-//! What the README promises first: generated orders become Parquet that a foreign reader agrees about.
+//! What the README promises: generated orders become Parquet that a foreign reader agrees about, and tables move.
 
-use rapidbyte_testkit::{Project, python, root};
+use rapidbyte_testkit::{Postgres, Project, python, root};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -43,4 +43,39 @@ fn the_first_pipeline_writes_parquet_that_foreign_readers_agree_about() {
     let again = project.run().finish().success();
     assert_eq!(again.at("/report/streams/0/rows_published"), 100_000);
     assert_eq!(read_by("pyarrow", &project.path("output/orders")), expected, "after a second run");
+}
+
+#[test]
+fn the_pipeline_that_moves_tables_is_one_that_does() {
+    let server = Postgres::shared();
+    let (shop, analytics) = (server.database("shop"), server.database("analytics"));
+    shop.sql(
+        "CREATE TABLE orders AS SELECT i AS id, i % 7 AS customer, i * 1.25 AS total FROM generate_series(1, 2000) i;
+         CREATE TABLE customers AS SELECT i AS id, 'name ' || i AS name, 'city ' || i % 3 AS city, 'not asked for' AS note
+         FROM generate_series(1, 7) i;",
+    );
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+    let mut yaml = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of YAML").to_owned();
+    // Where the servers are, and nothing else. The passwords come from the variables it names.
+    let here = format!("host: 127.0.0.1, port: {}", server.port());
+    for (written, here) in [
+        ("host: localhost", &here),
+        ("host: warehouse.internal", &here),
+        ("user: app", &format!("user: {}", server.user())),
+        ("user: loader", &format!("user: {}", server.user())),
+        ("database: shop", &format!("database: {}", shop.name())),
+        ("database: analytics", &format!("database: {}", analytics.name())),
+    ] {
+        assert_eq!(yaml.matches(written).count(), 1, "`{written}` in {yaml}");
+        yaml = yaml.replace(written, here);
+    }
+    let project = Project::with_pipeline(&yaml);
+    for command in ["check", "run"] {
+        let line = format!("rapidbyte {command} pipeline.yaml");
+        assert!(readme.contains(&line), "the README does not say `{line}`");
+        let typed = project.rapidbyte(&[command, "pipeline.yaml"]);
+        typed.env("PG_PASSWORD", server.password()).env("WAREHOUSE_PASSWORD", server.password()).finish().success();
+    }
+    assert_eq!(analytics.hash("raw.orders"), shop.hash("orders"));
+    assert_eq!(analytics.hash("raw.customers"), shop.hash("(SELECT id, name, city FROM customers)"));
 }
