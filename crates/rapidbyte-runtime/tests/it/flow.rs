@@ -189,12 +189,15 @@ async fn a_transform_passes_everything_on_and_its_state_travels_with_the_barrier
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transform_that_loses_or_invents_barriers_is_found_out() {
+async fn a_transform_that_loses_or_invents_barriers_or_goes_on_after_the_last_is_found_out() {
     for (mode, expected) in [
         ("swallow", "protocol_violation"),
         ("twice", "unknown_barrier"),
         ("invent", "barrier_order"),
         ("big-state", "state_too_large"),
+        ("rows-after-last", "after_last_barrier"),
+        ("letters-after-last", "after_last_barrier"),
+        ("schema-after-last", "after_last_barrier"),
     ] {
         match transform(mode, everything()).await.0 {
             Err(GuestError::Connector(error)) => assert_eq!(error.code, expected, "{mode}: {error}"),

@@ -40,6 +40,7 @@ impl Guest for Misfit {
     fn transform(_request: TransformRequest) -> Result<TransformSummary, ConnectorError> {
         let mode = CONFIG.lock().unwrap()["mode"].as_str().unwrap_or("").to_owned();
         let (mut rows, mut bytes, mut batches) = (0, 0, 0);
+        let mut newest = None;
         loop {
             match next_event(1_000)? {
                 None | Some(Event::Heartbeat) => {}
@@ -49,6 +50,7 @@ impl Guest for Misfit {
                     rows += u64::from(batch.rows);
                     bytes += batch.ipc.len() as u64;
                     batches += 1;
+                    newest = Some(batch);
                 }
                 Some(Event::DeadLetters(letters)) => again(|| emit_dead_letters(&letters, 100))?,
                 Some(Event::Truncate(event)) => again(|| emit_truncate(&event, 100))?,
@@ -61,6 +63,15 @@ impl Guest for Misfit {
                     }
                     "big-state" => forward_barrier(barrier.id, Some(&vec![0; 2 << 20]))?,
                     "invent" => forward_barrier(barrier.id + 7, None)?,
+                    "rows-after-last" | "letters-after-last" | "schema-after-last" if barrier.last => {
+                        forward_barrier(barrier.id, None)?;
+                        let Some(batch) = &newest else { continue };
+                        match mode.as_str() {
+                            "rows-after-last" => again(|| emit_batch(batch.stream, batch.schema_id, batch.rows, &batch.ipc, 100))?,
+                            "letters-after-last" => again(|| emit_dead_letters(&[], 100))?,
+                            _ => emit_schema(batch.stream, batch.schema_id + 1, &[])?,
+                        }
+                    }
                     _ => forward_barrier(barrier.id, Some(format!("rows={rows}").as_bytes()))?,
                 },
                 Some(Event::End) => {
