@@ -70,8 +70,16 @@ pub(crate) fn say(what: impl fmt::Display) {
 }
 
 /// A cargo of the host's toolchain, in the checkout, building into [`target_dir`].
+///
+/// What the cargo that runs us has set about this package is taken away: build scripts that ask for these variables would see a
+/// change whenever a cargo typed by hand took turns with us, and compile the sandbox's dependencies anew each time.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(&name);
+        }
+    }
     command.current_dir(root()).env("CARGO_TARGET_DIR", target_dir());
     command
 }
