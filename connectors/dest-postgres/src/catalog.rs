@@ -2,7 +2,7 @@
 
 use crate::names::Table;
 use crate::session::Session;
-use crate::types::{ColumnType, Wire};
+use crate::types::Wire;
 use postgres_wire::{Row, quote_literal};
 use rapidbyte_sdk::ConnectorError;
 use std::collections::HashMap;
@@ -11,12 +11,20 @@ fn field(row: &Row, index: usize) -> Result<&str, ConnectorError> {
     Ok(row.text(index)?)
 }
 
+/// How values of a type of this server can be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// From Arrow values.
+    pub(crate) natural: Option<Wire>,
+    /// From texts; otherwise the server has to cast them.
+    pub(crate) text: Option<Wire>,
+}
+
 /// The types of this server with the given names; names that mean nothing here are absent. Names must have passed
 /// [`crate::types::looks_like_type`].
 ///
-/// A domain's values travel like those of the type it is made of. `None`: the type is there, but its send form is not written
-/// by this connector.
-pub(crate) fn resolve(session: &mut Session, names: &[&str]) -> Result<HashMap<String, Option<ColumnType>>, ConnectorError> {
+/// A domain's values travel like those of the type it is made of.
+pub(crate) fn resolve(session: &mut Session, names: &[&str]) -> Result<HashMap<String, Known>, ConnectorError> {
     if names.is_empty() {
         return Ok(HashMap::new());
     }
@@ -36,31 +44,65 @@ pub(crate) fn resolve(session: &mut Session, names: &[&str]) -> Result<HashMap<S
              UNION
              SELECT b.name, t.typbasetype FROM base AS b JOIN pg_catalog.pg_type AS t ON t.oid = b.oid WHERE t.typtype = 'd'
          )
-         SELECT b.name, n.nspname, t.typname, t.typtype, e.typname, e.oid
+         SELECT b.name, n.nspname, t.typname, t.typtype, t.typreceive <> 0, e.oid, en.nspname, e.typname, e.typtype
          FROM base AS b
          JOIN pg_catalog.pg_type AS t ON t.oid = b.oid AND t.typtype <> 'd'
          JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
-         LEFT JOIN (pg_catalog.pg_type AS e JOIN pg_catalog.pg_namespace AS en
-                    ON en.oid = e.typnamespace AND en.nspname = 'pg_catalog')
+         LEFT JOIN (pg_catalog.pg_type AS e JOIN pg_catalog.pg_namespace AS en ON en.oid = e.typnamespace)
              ON e.oid = t.typelem AND t.typcategory = 'A' AND t.typlen = -1"
     );
     let mut found = HashMap::new();
     for row in session.query(&sql)? {
         let name = field(&row, 0)?;
-        let (namespace, typname, kind) = (field(&row, 1)?, field(&row, 2)?, field(&row, 3)?);
-        let wire = match (kind, namespace, row.get(4)) {
-            ("e", _, _) => Some(Wire::Text),
-            ("b", "pg_catalog", Some(element)) => {
-                let oid = row.parse::<u32>(5)?;
-                Wire::of_builtin(element).zip(oid).map(|(element, oid)| Wire::Array { element: Box::new(element), oid })
+        let (namespace, typname, class) = (field(&row, 1)?, field(&row, 2)?, field(&row, 3)?);
+        let mut known = Known::default();
+        match row.parse::<u32>(5)? {
+            Some(oid) => {
+                let element = natural(field(&row, 6)?, field(&row, 7)?, field(&row, 8)?);
+                known.natural = element.map(|element| Wire::Array { element: Box::new(element), oid });
             }
-            ("b", "pg_catalog", None) => Wire::of_builtin(typname),
-            ("b", _, _) if typname == "citext" => Some(Wire::Text),
-            _ => None,
-        };
-        found.insert(name.to_owned(), wire.map(|wire| ColumnType::new(name, wire)));
+            None => {
+                known.natural = natural(namespace, typname, class);
+                if row.flag(4)? {
+                    known.text = of_text(namespace, typname, class);
+                }
+            }
+        }
+        found.insert(name.to_owned(), known);
     }
     Ok(found)
+}
+
+fn natural(namespace: &str, typname: &str, class: &str) -> Option<Wire> {
+    match (class, namespace, typname) {
+        ("e", ..) | ("b", _, "citext") => Some(Wire::Text),
+        ("b", "pg_catalog", _) => Wire::of_builtin(typname),
+        _ => None,
+    }
+}
+
+fn of_text(namespace: &str, typname: &str, class: &str) -> Option<Wire> {
+    match (class, namespace, typname) {
+        // Of the extension `ltree`.
+        ("b", _, "ltree" | "lquery" | "ltxtquery") => Some(Wire::VersionedText(1)),
+        ("b", "pg_catalog", _) => Wire::of_text(typname),
+        _ => None,
+    }
+}
+
+/// Runs queries while `format_type` writes the schema of every type outside of `pg_catalog`: it leaves it out for all types on
+/// the search path, so that a name would mean different things.
+pub(crate) fn with_full_names<T>(
+    session: &mut Session,
+    act: impl FnOnce(&mut Session) -> Result<T, ConnectorError>,
+) -> Result<T, ConnectorError> {
+    let path = session
+        .query("SELECT pg_catalog.current_setting('search_path'), pg_catalog.set_config('search_path', 'pg_catalog', false)")?;
+    let path = path.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned();
+    // A failed statement has ended the transaction, and the setting with it.
+    let done = act(session)?;
+    session.query_params("SELECT pg_catalog.set_config('search_path', $1, false)", &[(&path).into()])?;
+    Ok(done)
 }
 
 /// A relation at the destination.
@@ -95,22 +137,17 @@ pub(crate) fn relation(session: &mut Session, table: &Table) -> Result<Option<Re
     let Some(row) = rows.first() else { return Ok(None) };
     let kind = field(row, 1)?.chars().next().unwrap_or('?');
     let oid = field(row, 0)?.to_owned();
-    // `format_type` leaves out the schema of every type on the search path, so that a name would mean different things.
-    let path = session
-        .query("SELECT pg_catalog.current_setting('search_path'), pg_catalog.set_config('search_path', 'pg_catalog', false)")?;
-    let columns = session.query_params(
-        "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
-             a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
-             coalesce(i.indkey::int2[] @> ARRAY[a.attnum], false)
-         FROM pg_catalog.pg_attribute AS a
-         LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid = a.attrelid AND i.indisprimary
-         WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-        &[oid.into()],
-    );
-    let path = path.first().and_then(|row| row.get(0)).unwrap_or_default();
-    // A failed statement has ended the transaction, and the setting with it.
-    let columns = columns?;
-    session.query_params("SELECT pg_catalog.set_config('search_path', $1, false)", &[path.into()])?;
+    let columns = with_full_names(session, |session| {
+        session.query_params(
+            "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                 a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
+                 coalesce(i.indkey::int2[] @> ARRAY[a.attnum], false)
+             FROM pg_catalog.pg_attribute AS a
+             LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid = a.attrelid AND i.indisprimary
+             WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+            &[oid.into()],
+        )
+    })?;
     let columns = columns
         .iter()
         .map(|row| {

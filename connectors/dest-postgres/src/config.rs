@@ -9,6 +9,22 @@ pub(crate) struct OwnConfig {
     /// Where tables are made.
     #[serde(default = "default_schema")]
     pub(crate) schema: String,
+    /// What becomes of the source's types that are not known here.
+    #[serde(default)]
+    pub(crate) missing_types: MissingTypes,
+}
+
+/// What becomes of a user's type that the destination does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MissingTypes {
+    /// It is made in the table's schema; one of an extension becomes text.
+    #[default]
+    Create,
+    /// The column becomes text, or a domain's base type.
+    Text,
+    /// The load fails.
+    Fail,
 }
 
 fn default_schema() -> String {

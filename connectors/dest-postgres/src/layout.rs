@@ -1,16 +1,19 @@
 //! From an announced schema to the columns of a table, and the codecs that fill them.
 
-use crate::catalog;
+use crate::catalog::{self, Known};
+use crate::config::MissingTypes;
 use crate::encode::Codec;
 use crate::ledger::{Columns, LoadColumn};
-use crate::names::check_column;
+use crate::names::{Table, check_column};
 use crate::session::Session;
 use crate::types::{ColumnType, Encoding, Marks, Wire, looks_like_type, neutral};
-use arrow_schema::{Field, Schema};
+use crate::user_types;
+use arrow_schema::{DataType, Field, Schema};
 use postgres_wire::quote_ident;
-use rapidbyte_sdk::ConnectorError;
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
+use rapidbyte_sdk::{ConnectorError, split};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// PostgreSQL's bound on columns.
 const MAX_COLUMNS: usize = 1600;
@@ -20,6 +23,16 @@ const MAX_COLUMNS: usize = 1600;
 pub(crate) struct Layout {
     pub(crate) columns: Columns,
     pub(crate) codecs: Vec<Codec>,
+    /// Columns whose type is not known here, with that type and the one in its place.
+    pub(crate) replaced: Vec<Replaced>,
+}
+
+/// A column that could not have its type.
+#[derive(Debug)]
+pub(crate) struct Replaced {
+    column: String,
+    wanted: String,
+    sql: String,
 }
 
 impl Layout {
@@ -29,14 +42,32 @@ impl Layout {
         Ok(quoted.join(", "))
     }
 
+    /// Tells of the columns that could not have their types.
+    pub(crate) fn warn(&self, stream: &str) {
+        for Replaced { column, wanted, sql } in &self.replaced {
+            host_ffi::log(
+                LogLevel::Warn,
+                "the source's type is not known at the destination, another one takes its place",
+                &[("stream", stream), ("column", column), ("source_type", wanted), ("type", sql)],
+            );
+        }
+    }
+
     /// The names.
     pub(crate) fn names(&self) -> Vec<String> {
         self.columns.iter().map(|column| column.name.clone()).collect()
     }
 }
 
-/// Plans every column of a schema. Types the source names are used where this server has them; else the Arrow type decides.
-pub(crate) fn plan(session: &mut Session, schema: &Schema, stream: &str) -> Result<Layout, ConnectorError> {
+/// Plans every column of a schema that goes into `target`. Types the source names are used where this server has them or can be
+/// given them; else the Arrow type decides.
+pub(crate) fn plan(
+    session: &mut Session,
+    schema: &Schema,
+    stream: &str,
+    target: &Table,
+    missing_types: MissingTypes,
+) -> Result<Layout, ConnectorError> {
     if schema.fields().len() > MAX_COLUMNS {
         return Err(ConnectorError::schema(
             "too_many_columns",
@@ -46,7 +77,6 @@ pub(crate) fn plan(session: &mut Session, schema: &Schema, stream: &str) -> Resu
     }
     let mut seen = HashSet::new();
     let mut marks = Vec::with_capacity(schema.fields().len());
-    let mut names = Vec::new();
     for field in schema.fields() {
         check_column(field.name())?;
         quote_ident(field.name())?;
@@ -67,15 +97,28 @@ pub(crate) fn plan(session: &mut Session, schema: &Schema, stream: &str) -> Resu
             )
             .with_hint("update this connector")
         })?;
-        names.extend([of_field.pg_type, of_field.base_type].into_iter().flatten().filter(|name| looks_like_type(name)));
         marks.push(of_field);
     }
+    let local = user_types::settle(session, &marks, &target.schema, missing_types, stream)?;
+    let wanted: Vec<Vec<String>> = marks
+        .iter()
+        .map(|marks| {
+            let names = [marks.pg_type, marks.base_type].into_iter().flatten();
+            names.filter_map(|name| local.of(name)).filter(|name| looks_like_type(name)).collect()
+        })
+        .collect();
+    let mut names: Vec<&str> = wanted.iter().flatten().map(String::as_str).collect();
     names.sort_unstable();
     names.dedup();
     let types = catalog::resolve(session, &names)?;
-    let mut layout = Layout { columns: Vec::with_capacity(marks.len()), codecs: Vec::with_capacity(marks.len()) };
-    for (field, marks) in schema.fields().iter().zip(&marks) {
-        let (staged, published, postgres) = choose(field, marks, &types, stream)?;
+    let mut layout =
+        Layout { columns: Vec::with_capacity(marks.len()), codecs: Vec::with_capacity(marks.len()), replaced: Vec::new() };
+    for ((field, marks), names) in schema.fields().iter().zip(&marks).zip(&wanted) {
+        let (staged, published, postgres) = choose(field, marks, names, &types, stream)?;
+        if let (Some(wanted), true) = (marks.pg_type, !names.contains(&published)) {
+            let sql = published.clone();
+            layout.replaced.push(Replaced { column: field.name().clone(), wanted: wanted.to_owned(), sql });
+        }
         layout.columns.push(LoadColumn {
             name: field.name().clone(),
             staged: staged.sql,
@@ -89,45 +132,41 @@ pub(crate) fn plan(session: &mut Session, schema: &Schema, stream: &str) -> Resu
     Ok(layout)
 }
 
-/// The column's type in staging, in the target, and whether its values are in PostgreSQL's own form.
+/// The column's type in staging, in the target, and whether its values are in PostgreSQL's own form. `names` are those of the
+/// source's type here, the best first.
 fn choose(
     field: &Field,
     marks: &Marks<'_>,
-    types: &HashMap<String, Option<ColumnType>>,
+    names: &[String],
+    types: &HashMap<String, Known>,
     stream: &str,
 ) -> Result<(ColumnType, String, bool), ConnectorError> {
-    for name in [marks.pg_type, marks.base_type].into_iter().flatten() {
-        let Some(found) = types.get(name) else { continue };
-        let candidate = match (marks.encoding, found) {
-            (Encoding::Natural, Some(natural)) => Some((natural.clone(), natural.sql.clone())),
-            (Encoding::Natural, None) => None,
-            (Encoding::Text, _) => Some((ColumnType::text(), name.to_owned())),
-            (Encoding::Send, _) => Some((ColumnType::new(name, Wire::Raw), name.to_owned())),
+    let is_split = split::is_split(field);
+    let takes = |wire: &Wire, postgres| {
+        // A struct is written only as what a split column is.
+        (is_split || !matches!(field.data_type(), DataType::Struct(_)))
+            && Codec { wire: wire.clone(), postgres }.takes(field.data_type())
+    };
+    for name in names {
+        let Some(known) = types.get(name) else { continue };
+        let staged = match (marks.encoding, known) {
+            (Encoding::Natural, Known { natural: Some(wire), .. }) | (Encoding::Text, Known { text: Some(wire), .. }) => {
+                ColumnType::new(name, wire.clone())
+            }
+            (Encoding::Natural, _) => continue,
+            (Encoding::Text, _) => ColumnType::text(),
         };
-        if let Some((staged, published)) = candidate
-            && (Codec { wire: staged.wire.clone(), postgres: true }).takes(field.data_type())
-        {
-            return Ok((staged, published, true));
+        if takes(&staged.wire, true) {
+            return Ok((staged, name.clone(), true));
         }
     }
-    if marks.encoding == Encoding::Send {
-        return Err(unsupported(field, stream));
-    }
+    let postgres = marks.pg_type.is_some();
+    let whole = split::whole(&Arc::new(field.clone()));
     let general = match marks.encoding {
         Encoding::Text => Some(ColumnType::text()),
-        _ => neutral(field.data_type(), marks.extension),
+        Encoding::Natural => neutral(whole.data_type(), marks.extension),
     };
-    let postgres = marks.pg_type.is_some();
-    let general = general
-        .filter(|general| Codec { wire: general.wire.clone(), postgres }.takes(field.data_type()))
-        .ok_or_else(|| unsupported(field, stream))?;
-    if let Some(wanted) = marks.pg_type {
-        host_ffi::log(
-            LogLevel::Warn,
-            "the source's type is not known at the destination, another one takes its place",
-            &[("stream", stream), ("column", field.name()), ("source_type", wanted), ("type", &general.sql)],
-        );
-    }
+    let general = general.filter(|general| takes(&general.wire, postgres)).ok_or_else(|| unsupported(field, stream))?;
     let sql = general.sql.clone();
     Ok((general, sql, postgres))
 }

@@ -14,6 +14,7 @@ mod publish;
 mod session;
 mod teardown;
 mod types;
+mod user_types;
 
 use config::OwnConfig;
 use postgres_wire::{ConnectConfig, split_config};
@@ -90,7 +91,8 @@ impl Destination for PostgresDestination {
     }
 
     fn write(&mut self, request: &WriteRequest, input: &mut Input) -> Result<WriteSummary, ConnectorError> {
-        load::write(self.session()?, request, input)
+        let own = self.own.clone();
+        load::write(self.session()?, &own, request, input)
     }
 
     fn publish(&mut self, request: &PublishRequest) -> Result<PublishSummary, ConnectorError> {

@@ -1,10 +1,11 @@
 //! One task: batches into staging by COPY, a receipt at each commit.
 
+use crate::config::OwnConfig;
 use crate::encode::{EncodeFault, HEADER, Rows, TRAILER};
 use crate::fault;
 use crate::layout::{self, Layout};
 use crate::ledger::{self, Columns, Hold, LoadColumn, Owner, Progress};
-use crate::names::Table;
+use crate::names::{Table, target_of};
 use crate::session::Session;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -39,6 +40,7 @@ const STAGING_LOCK: i64 = 0x5261_7069_0000_0000;
 /// Writes a task.
 pub(crate) struct Loader<'a> {
     session: &'a mut Session,
+    config: &'a OwnConfig,
     shares: Vec<Share<'a>>,
     buffer: Vec<u8>,
     summary: WriteSummary,
@@ -46,11 +48,16 @@ pub(crate) struct Loader<'a> {
 }
 
 /// Runs a task to its end.
-pub(crate) fn write(session: &mut Session, request: &WriteRequest, input: &mut Input) -> Result<WriteSummary, ConnectorError> {
+pub(crate) fn write(
+    session: &mut Session,
+    config: &OwnConfig,
+    request: &WriteRequest,
+    input: &mut Input,
+) -> Result<WriteSummary, ConnectorError> {
     let perf = WritePerf { connect_ns: nanos(session.connect_time().as_nanos()), ..WritePerf::default() };
     let shares = request.streams.iter().map(|stream| Share::new(&request.run, stream)).collect();
-    let mut loader =
-        Loader { session, shares, buffer: Vec::new(), summary: WriteSummary { perf, ..WriteSummary::default() }, staged: false };
+    let summary = WriteSummary { perf, ..WriteSummary::default() };
+    let mut loader = Loader { session, config, shares, buffer: Vec::new(), summary, staged: false };
     let done = loader.run(input);
     if done.is_err() {
         loader.session.roll_back();
@@ -254,7 +261,11 @@ impl Loader<'_> {
     /// Plans a schema and makes the staging table fit for it.
     fn announce(&mut self, stream: u32, schema_id: u32, schema: &SchemaRef) -> Result<(), ConnectorError> {
         let share = self.shares.get_mut(stream as usize).ok_or_else(|| no_stream(stream))?;
-        let layout = layout::plan(self.session, schema, share.name())?;
+        let target = target_of(&share.request.context, &self.config.schema)?;
+        let layout = layout::plan(self.session, schema, share.name(), &target, self.config.missing_types)?;
+        if share.layouts.is_empty() {
+            layout.warn(share.name());
+        }
         if self.session.in_transaction() {
             share.ensure_staging(self.session, &layout, Hold::No)?;
         } else {
@@ -266,7 +277,7 @@ impl Loader<'_> {
 
     /// Copies a batch and those that follow it under the same schema. Gives the first event of another kind.
     fn copy(&mut self, stream: u32, schema_id: u32, first: (RecordBatch, u64), input: &mut Input) -> Result<Event, ConnectorError> {
-        let Self { session, shares, buffer, summary, staged } = self;
+        let Self { session, shares, buffer, summary, staged, .. } = self;
         let share = shares.get_mut(stream as usize).ok_or_else(|| no_stream(stream))?;
         if !session.in_transaction() {
             session.begin_window()?;

@@ -76,10 +76,10 @@ fn move_into_place(session: &mut Session, load: &Load, columns: &Columns, target
     let mut casts = Vec::new();
     for column in columns.iter().filter(|column| column.staged != column.published) {
         let name = quote_ident(&column.name)?;
-        casts.push(format!("ALTER COLUMN {name} TYPE {published} USING {name}::{published}", published = column.published));
+        casts.push(format!("ALTER COLUMN {name} TYPE {} USING {}", column.published, from_text(&name, &column.published)));
     }
     if !casts.is_empty() {
-        session.run(&format!("ALTER TABLE {staging} {}", casts.join(", ")))?;
+        session.run(&format!("ALTER TABLE {staging} {}", casts.join(", "))).map_err(|error| unknown_object(error, columns))?;
     }
     session.run(&format!("ALTER TABLE {staging} SET SCHEMA {schema}"))?;
     session.run(&format!("ALTER TABLE {schema}.{} RENAME TO {name}", quote_ident(&load.staging.name)?))?;
@@ -92,6 +92,30 @@ fn move_into_place(session: &mut Session, load: &Load, columns: &Columns, target
         session.run(&format!("ALTER TABLE {schema}.{name} ADD PRIMARY KEY ({})", names.join(", ")))?;
     }
     Ok(())
+}
+
+/// The value of a type from its text. The cast to `regclass` takes names only, its input function takes what it writes.
+fn from_text(name: &str, published: &str) -> String {
+    match published {
+        "regclass" => format!("pg_catalog.regclassin(pg_catalog.textout({name}))"),
+        _ => format!("{name}::{published}"),
+    }
+}
+
+/// Values of `regclass` and its like are names of objects, and the server's complaint about one would tell it.
+fn unknown_object(error: ConnectorError, columns: &Columns) -> ConnectorError {
+    let details = error.details.as_deref().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    let state = details.as_ref().and_then(|details| details["sqlstate"].as_str()).unwrap_or_default();
+    let named = |column: &&LoadColumn| column.staged != column.published && column.published.starts_with("reg");
+    let names: Vec<String> = columns.iter().filter(named).map(|column| format!("`{}`", column.name)).collect();
+    if names.is_empty() || !matches!(state, "42P01" | "42883" | "42704" | "3F000" | "42725") {
+        return error;
+    }
+    ConnectorError::data(
+        "unknown_object",
+        format!("a value of column {} names an object that is not there at the destination", names.join(" or ")),
+    )
+    .with_hint("make the objects that the values name, or leave the columns out with `columns:`")
 }
 
 /// Gives the table what `ALTER DEFAULT PRIVILEGES IN SCHEMA` promises for tables made in its schema: moved ones are left out
@@ -142,11 +166,13 @@ impl Copying<'_> {
                 continue;
             }
             let name = quote_ident(&column.name)?;
-            from.push(if column.staged == column.published { name.clone() } else { format!("{name}::{}", column.published) });
+            from.push(if column.staged == column.published { name.clone() } else { from_text(&name, &column.published) });
             into.push(name);
         }
         let into = if into.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", into.join(", ")) };
-        session.run(&format!("INSERT INTO {quoted}{into} SELECT {} FROM {staging}", from.join(", ")))?;
+        session
+            .run(&format!("INSERT INTO {quoted}{into} SELECT {} FROM {staging}", from.join(", ")))
+            .map_err(|error| unknown_object(error, columns))?;
         session.run(&format!("DROP TABLE {staging}"))
     }
 

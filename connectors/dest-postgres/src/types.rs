@@ -16,6 +16,10 @@ pub(crate) enum Wire {
     Float4,
     Float8,
     Numeric,
+    /// Hundredths, as 64 bits.
+    Money,
+    /// `"char"`: one byte.
+    Char,
     /// Every type whose send form is its text: `text`, `varchar`, `char`, `name`, `json`, `citext`, enums.
     Text,
     /// Text after a version byte: `jsonb`, `ltree`.
@@ -32,8 +36,28 @@ pub(crate) enum Wire {
         element: Box<Wire>,
         oid: u32,
     },
-    /// The source has sent the send form itself.
-    Raw,
+    /// Types whose values come as their text.
+    OfText(OfText),
+}
+
+/// Types with a send form of their own that is made of their text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OfText {
+    Inet,
+    Cidr,
+    /// `macaddr` and `macaddr8`, by their bytes.
+    Mac(usize),
+    Bits,
+    TimeTz,
+    Lsn,
+    Xid8,
+    Cid,
+    Tid,
+    Snapshot,
+    /// Geometric types that are so many numbers: `point`, `line`, `lseg`, `box`, `circle`.
+    Numbers(usize),
+    Path,
+    Polygon,
 }
 
 impl Wire {
@@ -49,6 +73,8 @@ impl Wire {
             "float4" => Self::Float4,
             "float8" => Self::Float8,
             "numeric" => Self::Numeric,
+            "money" => Self::Money,
+            "char" => Self::Char,
             "text" | "varchar" | "bpchar" | "name" | "json" => Self::Text,
             "jsonb" => Self::VersionedText(1),
             "bytea" => Self::Bytea,
@@ -60,6 +86,31 @@ impl Wire {
             "interval" => Self::Interval,
             _ => return None,
         })
+    }
+
+    /// The wire form of a type of `pg_catalog` whose values come as text; `None` for those that the server has to cast.
+    pub(crate) fn of_text(typname: &str) -> Option<Self> {
+        Some(Self::OfText(match typname {
+            "inet" => OfText::Inet,
+            "cidr" => OfText::Cidr,
+            "macaddr" => OfText::Mac(6),
+            "macaddr8" => OfText::Mac(8),
+            "bit" | "varbit" => OfText::Bits,
+            "timetz" => OfText::TimeTz,
+            "pg_lsn" => OfText::Lsn,
+            "xid8" => OfText::Xid8,
+            "cid" => OfText::Cid,
+            "tid" => OfText::Tid,
+            "txid_snapshot" | "pg_snapshot" => OfText::Snapshot,
+            "point" => OfText::Numbers(2),
+            "line" | "circle" => OfText::Numbers(3),
+            "lseg" | "box" => OfText::Numbers(4),
+            "path" => OfText::Path,
+            "polygon" => OfText::Polygon,
+            "jsonpath" => return Some(Self::VersionedText(1)),
+            "refcursor" => return Some(Self::Text),
+            _ => return None,
+        }))
     }
 
     /// The byte before the text of a value.
@@ -103,6 +154,8 @@ pub(crate) struct Marks<'a> {
     pub(crate) generated: bool,
     /// The Arrow extension type.
     pub(crate) extension: Option<&'a str>,
+    /// The types of the source that the column is made of, as JSON.
+    pub(crate) types: Option<&'a str>,
 }
 
 /// How values of a PostgreSQL column are carried in Arrow.
@@ -113,8 +166,6 @@ pub(crate) enum Encoding {
     Natural,
     /// As the type's text.
     Text,
-    /// In the type's send form.
-    Send,
 }
 
 impl<'a> Marks<'a> {
@@ -128,12 +179,12 @@ impl<'a> Marks<'a> {
             encoding: match get("rapidbyte.pg.encoding") {
                 None => Encoding::Natural,
                 Some("text") => Encoding::Text,
-                Some("send") => Encoding::Send,
                 Some(other) => return Err(other),
             },
             pk_ord: get("rapidbyte.pg.pk_ord").and_then(|ord| ord.parse().ok()),
             generated: get("rapidbyte.pg.generated").is_some(),
             extension: get("ARROW:extension:name"),
+            types: get("rapidbyte.pg.types"),
         })
     }
 }
@@ -144,13 +195,17 @@ pub(crate) fn looks_like_type(text: &str) -> bool {
     let plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '.' | ',' | '(' | ')' | '[' | ']' | '$') || !c.is_ascii();
     let mut quoted = false;
+    let mut before = ' ';
     for c in text.chars() {
         match c {
             '"' => quoted = !quoted,
             '\0' => return false,
+            // A scale may be negative: `numeric(5,-2)`.
+            '-' if before == ',' => {}
             c if !quoted && !plain(c) => return false,
             _ => {}
         }
+        before = c;
     }
     !quoted && !text.trim().is_empty() && text.len() <= 1024
 }
@@ -220,7 +275,7 @@ fn builtin_oid(wire: &Wire) -> Option<u32> {
         Wire::Interval => 1186,
         Wire::Numeric => 1700,
         Wire::Uuid => 2950,
-        Wire::VersionedText(_) | Wire::Unsigned8 | Wire::Array { .. } | Wire::Raw => return None,
+        Wire::Money | Wire::Char | Wire::VersionedText(_) | Wire::Unsigned8 | Wire::Array { .. } | Wire::OfText(_) => return None,
     })
 }
 
@@ -265,6 +320,7 @@ mod tests {
         for fine in [
             "integer",
             "numeric(15,2)",
+            "numeric(5,-2)",
             "character varying(20)[]",
             "public.\"Odd; name\"",
             "timestamp(3) with time zone",
@@ -272,7 +328,7 @@ mod tests {
         ] {
             assert!(looks_like_type(fine), "`{fine}` was refused");
         }
-        for wrong in ["int; drop table x", "int -- x", "int /* x", "int'", "\"open", "", "int\0", "int\n"] {
+        for wrong in ["int; drop table x", "int -- x", "numeric(5,--2)", "int /* x", "int'", "\"open", "", "int\0", "int\n"] {
             assert!(!looks_like_type(wrong), "`{wrong}` was accepted");
         }
     }

@@ -17,7 +17,7 @@ const MAX_RESULT: usize = 64 << 20;
 
 /// Settings that make texts and numbers of both connectors mean the same everywhere.
 const SESSION: &str = "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET extra_float_digits = 3; \
-                       SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET standard_conforming_strings = on";
+                       SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = content; SET standard_conforming_strings = on";
 
 /// Where the session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

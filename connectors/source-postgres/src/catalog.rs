@@ -1,10 +1,11 @@
 //! What the server's catalog says of tables and columns.
 
-use crate::types::{BaseType, Kind};
+use crate::types::{BaseType, Element, Kind};
+use crate::user_types;
 use arrow_schema::Field;
 use postgres_wire::{Connection, Error, Row};
-use rapidbyte_sdk::{ConnectorError, StreamName};
-use std::collections::HashMap;
+use rapidbyte_sdk::{ConnectorError, StreamName, split};
+use std::collections::{BTreeSet, HashMap};
 
 /// Tables asked for at once: bounds the answer.
 const TABLES_PER_QUERY: usize = 32;
@@ -41,6 +42,8 @@ pub(crate) struct TableColumn {
     pub(crate) key_position: Option<u32>,
     /// Whether the user may read it.
     pub(crate) readable: bool,
+    /// `pg_attribute.atttypid`: a domain's own.
+    type_oid: u32,
     metadata: HashMap<String, String>,
 }
 
@@ -72,11 +75,12 @@ SELECT a.attrelid, a.attname, a.attnotnull, a.attidentity, a.attgenerated,
        (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = b.oid),
        (SELECT k.position FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
         WHERE i.indrelid = a.attrelid AND i.indisprimary AND k.attnum = a.attnum AND k.position <= i.indnkeyatts),
-       has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+       has_column_privilege(a.attrelid, a.attnum, 'SELECT'), a.atttypid, e.typname, e.typtype
 FROM resolved r
 JOIN pg_attribute a ON a.attrelid = r.attrelid AND a.attnum = r.attnum
 JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
 JOIN pg_type b ON b.oid = r.oid AND b.typtype <> 'd'
+LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typelem <> 0
 ORDER BY a.attrelid, a.attnum";
 
 fn relation(row: &Row) -> Result<Relation, Error> {
@@ -96,12 +100,16 @@ fn relation(row: &Row) -> Result<Relation, Error> {
 }
 
 fn column(row: &Row) -> Result<TableColumn, Error> {
+    let element: Option<u32> = row.parse(13)?;
     let base = BaseType {
         oid: row.parse(9)?.unwrap_or_default(),
         typmod: row.parse(10)?.unwrap_or(-1),
         name: row.text(11)?.to_owned(),
         class: row.text(12)?.to_owned(),
-        element_oid: row.parse(13)?,
+        element: match element {
+            Some(oid) => Some(Element { oid, name: row.text(19)?.to_owned(), class: row.text(20)?.to_owned() }),
+            None => None,
+        },
     };
     let kind = Kind::of(&base);
     let not_null = row.flag(2)?;
@@ -136,13 +144,23 @@ fn column(row: &Row) -> Result<TableColumn, Error> {
     if let Some(extension) = kind.extension() {
         metadata.insert("ARROW:extension:name".into(), extension.into());
     }
-    Ok(TableColumn { name: row.text(1)?.to_owned(), base, kind, not_null, key_position, readable: row.flag(17)?, metadata })
+    Ok(TableColumn {
+        name: row.text(1)?.to_owned(),
+        base,
+        kind,
+        not_null,
+        key_position,
+        readable: row.flag(17)?,
+        type_oid: row.parse(18)?.unwrap_or_default(),
+        metadata,
+    })
 }
 
 impl TableColumn {
     /// The Arrow field it becomes.
     pub(crate) fn field(&self) -> Field {
-        Field::new(&self.name, self.kind.data_type(), !self.not_null).with_metadata(self.metadata.clone())
+        let field = Field::new(&self.name, self.kind.data_type(), !self.not_null).with_metadata(self.metadata.clone());
+        if self.kind.may_split() { split::mark(&field) } else { field }
     }
 }
 
@@ -194,6 +212,14 @@ pub(crate) fn columns_of(connection: &mut Connection, oids: &[u32]) -> Result<Ha
         for row in connection.query_params(COLUMNS, &[format!("{{{list}}}").into()])? {
             let oid = row.parse(0)?.unwrap_or_default();
             found.entry(oid).or_default().push(column(&row)?);
+        }
+    }
+    let made: BTreeSet<u32> =
+        found.values().flatten().map(|column| column.type_oid).filter(|oid| user_types::is_made(*oid)).collect();
+    let described = user_types::describe(connection, &made)?;
+    for column in found.values_mut().flatten() {
+        if let Some(types) = described.get(&column.type_oid) {
+            column.metadata.insert("rapidbyte.pg.types".into(), types.clone());
         }
     }
     Ok(found)

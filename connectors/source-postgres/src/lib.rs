@@ -6,6 +6,7 @@ mod decode;
 mod discover;
 mod read;
 mod types;
+mod user_types;
 
 use postgres_wire::{ConnectConfig, Connection, split_config};
 use rapidbyte_sdk::{

@@ -182,8 +182,12 @@ fn read_stream(
     let decoded = columns.iter().map(|column| DecodedColumn { kind: column.kind.clone(), field: column.field() }).collect();
     let decoder = RowDecoder::new(stream.name.to_string(), decoded, max_record.saturating_add(framing));
     let schema_id = output.schema(index, decoder.schema().clone())?;
-    // Views of other people may need a search path of their own.
-    connection.batch_execute("RESET search_path")?;
+    // Views and policies of other people may need a search path of their own; elsewhere names of objects (`regclass` and its
+    // like) keep their schemas.
+    let foreign_code = relation.kind == 'v' || relation.rows_hidden;
+    if foreign_code {
+        connection.batch_execute("RESET search_path")?;
+    }
     let copy = connection.copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)"), max_record.saturating_add(framing))?;
     perf.query_ns += nanos(started.elapsed());
 
@@ -191,7 +195,9 @@ fn read_stream(
     let target = BATCH_BYTES.min(max_batch / 2).max(1);
     let mut run = Run { stream, columns: &columns, index, schema_id, decoder, emitting: Duration::ZERO, target };
     run.drain(copy, output, perf)?;
-    connection.batch_execute("SET search_path = pg_catalog")?;
+    if foreign_code {
+        connection.batch_execute("SET search_path = pg_catalog")?;
+    }
     Ok(())
 }
 
@@ -240,13 +246,13 @@ impl Run<'_> {
                 Err(CopyOutError::Wire(error)) => return Err(error.into()),
                 Err(CopyOutError::TooLong { length }) => return Err(self.too_long(&mut copy, length)),
             };
-            while let Pushed::Widen { column, taken } = self.decoder.push(payload)? {
+            while let Pushed::Split { column, taken } = self.decoder.push(payload)? {
                 self.emit(output)?;
-                self.decoder.widen(column);
+                self.decoder.split(column);
                 let name = self.columns[column].name.as_str();
                 host_ffi::log(
                     host_ffi::LogLevel::Info,
-                    "a value does not fit its Arrow type; the column goes on in PostgreSQL's own form",
+                    "a value does not fit its Arrow type; the column goes on split into values that fit and others",
                     &[("stream", &self.stream.name.to_string()), ("column", name)],
                 );
                 self.schema_id = output.schema(self.index, self.decoder.schema().clone())?;

@@ -1,12 +1,14 @@
 //! PostgreSQL types and the Arrow types that hold their every value.
 
 use arrow_schema::{DataType, Field, IntervalUnit, TimeUnit};
+use rapidbyte_sdk::split;
 use std::sync::Arc;
 
 /// Types by their OIDs, which are fixed for built-in types.
 pub(crate) mod oid {
     pub(crate) const BOOL: u32 = 16;
     pub(crate) const BYTEA: u32 = 17;
+    pub(crate) const CHAR: u32 = 18;
     pub(crate) const NAME: u32 = 19;
     pub(crate) const INT8: u32 = 20;
     pub(crate) const INT2: u32 = 21;
@@ -17,6 +19,7 @@ pub(crate) mod oid {
     pub(crate) const JSON: u32 = 114;
     pub(crate) const FLOAT4: u32 = 700;
     pub(crate) const FLOAT8: u32 = 701;
+    pub(crate) const MONEY: u32 = 790;
     pub(crate) const BPCHAR: u32 = 1042;
     pub(crate) const VARCHAR: u32 = 1043;
     pub(crate) const DATE: u32 = 1082;
@@ -50,6 +53,10 @@ pub(crate) enum Kind {
     },
     /// A numeric as exact text.
     NumericText,
+    /// Hundredths, as a decimal.
+    Money,
+    /// `"char"`: one byte.
+    Char,
     /// Types whose send form is their text.
     Text,
     Json,
@@ -68,8 +75,8 @@ pub(crate) enum Kind {
     },
     /// Everything else: the server casts to text.
     Cast,
-    /// PostgreSQL's send form as it is: what a column becomes when a value does not fit its Arrow type.
-    Send,
+    /// What a column becomes when a value does not fit its Arrow type: see [`rapidbyte_sdk::split`].
+    Split(Box<Kind>),
 }
 
 /// What the catalog says of a column's type, domains resolved.
@@ -80,9 +87,21 @@ pub(crate) struct BaseType {
     pub(crate) name: String,
     /// `pg_type.typtype`.
     pub(crate) class: String,
-    /// The element's OID, for true arrays.
-    pub(crate) element_oid: Option<u32>,
+    /// The element, for true arrays.
+    pub(crate) element: Option<Element>,
 }
+
+/// The type of an array's elements.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Element {
+    pub(crate) oid: u32,
+    pub(crate) name: String,
+    /// `pg_type.typtype`.
+    pub(crate) class: String,
+}
+
+/// Precision and scale of `money`: 64 bits of hundredths.
+pub(crate) const MONEY_DIGITS: (u8, i8) = (19, 2);
 
 const MAX_DECIMAL128: i32 = 38;
 const MAX_DECIMAL256: i32 = 76;
@@ -117,6 +136,8 @@ fn scalar(oid: u32, typmod: i32) -> Option<Kind> {
         oid::FLOAT8 => Kind::Float8,
         oid::OID | oid::XID => Kind::Oid,
         oid::NUMERIC => numeric(typmod),
+        oid::MONEY => Kind::Money,
+        oid::CHAR => Kind::Char,
         oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME => Kind::Text,
         oid::JSON => Kind::Json,
         oid::JSONB => Kind::Jsonb,
@@ -131,23 +152,43 @@ fn scalar(oid: u32, typmod: i32) -> Option<Kind> {
     })
 }
 
+/// Types made by users or extensions whose send form is their text: enums, citext.
+fn textual(class: &str, name: &str) -> bool {
+    class == "e" || (class == "b" && name == "citext")
+}
+
 impl Kind {
     /// How a column of this type travels.
     pub(crate) fn of(base: &BaseType) -> Self {
-        if base.class == "e" || (base.class == "b" && base.name == "citext") {
+        if textual(&base.class, &base.name) {
             return Self::Text;
         }
         if base.class != "b" {
             return Self::Cast;
         }
-        if let Some(element_oid) = base.element_oid {
-            return match scalar(element_oid, base.typmod) {
+        if let Some(element) = &base.element {
+            let kind = if textual(&element.class, &element.name) { Some(Self::Text) } else { scalar(element.oid, base.typmod) };
+            return match kind {
                 // Their arrays are rare, and text is what their scalars would need at most destinations anyway.
                 None | Some(Self::Interval | Self::Oid) => Self::Cast,
-                Some(element) => Self::List { element: Box::new(element), element_oid },
+                Some(kind) => Self::List { element: Box::new(kind), element_oid: element.oid },
             };
         }
         scalar(base.oid, base.typmod).unwrap_or(Self::Cast)
+    }
+
+    /// Whether the Arrow type leaves out values that the column may hold.
+    pub(crate) fn may_split(&self) -> bool {
+        matches!(
+            self,
+            Self::Decimal128 { .. }
+                | Self::Decimal256 { .. }
+                | Self::Timestamp
+                | Self::TimestampTz
+                | Self::Interval
+                | Self::List { .. }
+                | Self::Split(_)
+        )
     }
 
     /// The OID the server must report for the column, when it is known beforehand.
@@ -167,8 +208,9 @@ impl Kind {
             Self::Oid => DataType::UInt32,
             Self::Decimal128 { precision, scale } => DataType::Decimal128(*precision, *scale),
             Self::Decimal256 { precision, scale } => DataType::Decimal256(*precision, *scale),
-            Self::NumericText | Self::Text | Self::Json | Self::Jsonb | Self::Cast => DataType::Utf8,
-            Self::Bytea | Self::Send => DataType::Binary,
+            Self::Money => DataType::Decimal128(MONEY_DIGITS.0, MONEY_DIGITS.1),
+            Self::NumericText | Self::Text | Self::Char | Self::Json | Self::Jsonb | Self::Cast => DataType::Utf8,
+            Self::Bytea => DataType::Binary,
             Self::Uuid => DataType::FixedSizeBinary(16),
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
@@ -176,6 +218,7 @@ impl Kind {
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
             Self::List { element, .. } => DataType::List(Arc::new(Field::new("item", element.data_type(), true))),
+            Self::Split(kind) => DataType::Struct(split::members(&kind.data_type())),
         }
     }
 
@@ -183,7 +226,6 @@ impl Kind {
     pub(crate) fn encoding(&self) -> Option<&'static str> {
         match self {
             Self::Cast => Some("text"),
-            Self::Send => Some("send"),
             _ => None,
         }
     }
@@ -211,11 +253,12 @@ impl Kind {
             Self::Bool => 1,
             Self::Int2 => 2,
             Self::Int8 | Self::Float8 | Self::Time | Self::Timestamp | Self::TimestampTz => 8,
-            Self::Decimal128 { .. } | Self::Uuid | Self::Interval => 16,
+            Self::Decimal128 { .. } | Self::Money | Self::Uuid | Self::Interval => 16,
             Self::Decimal256 { .. } => 32,
             Self::Int4 | Self::Float4 | Self::Oid | Self::Date => 4,
-            Self::NumericText | Self::Text | Self::Json | Self::Jsonb | Self::Bytea | Self::Cast | Self::Send => 4,
+            Self::NumericText | Self::Text | Self::Char | Self::Json | Self::Jsonb | Self::Bytea | Self::Cast => 4,
             Self::List { .. } => 4,
+            Self::Split(kind) => 8 + kind.fixed_width(),
         }
     }
 }
@@ -248,13 +291,21 @@ mod tests {
 
     #[test]
     fn unknown_and_user_made_types_are_cast() {
-        let base =
-            |oid: u32, class: &str, element_oid| BaseType { oid, typmod: -1, name: "x".into(), class: class.into(), element_oid };
+        let base = |oid: u32, class: &str, element: Option<(u32, &str)>| BaseType {
+            oid,
+            typmod: -1,
+            name: "x".into(),
+            class: class.into(),
+            element: element.map(|(oid, class)| Element { oid, name: "y".into(), class: class.into() }),
+        };
+        let list = |kind, element_oid| Kind::List { element: Box::new(kind), element_oid };
         assert_eq!(Kind::of(&base(869, "b", None)), Kind::Cast);
         assert_eq!(Kind::of(&base(16_500, "c", None)), Kind::Cast);
         assert_eq!(Kind::of(&base(3904, "r", None)), Kind::Cast);
         assert_eq!(Kind::of(&base(16_500, "e", None)), Kind::Text);
-        assert_eq!(Kind::of(&base(1041, "b", Some(869))), Kind::Cast);
-        assert_eq!(Kind::of(&base(1007, "b", Some(23))), Kind::List { element: Box::new(Kind::Int4), element_oid: 23 });
+        assert_eq!(Kind::of(&base(1041, "b", Some((869, "b")))), Kind::Cast);
+        assert_eq!(Kind::of(&base(1007, "b", Some((23, "b")))), list(Kind::Int4, 23));
+        assert_eq!(Kind::of(&base(16_499, "b", Some((16_500, "e")))), list(Kind::Text, 16_500));
+        assert_eq!(Kind::of(&base(16_499, "b", Some((16_500, "d")))), Kind::Cast);
     }
 }

@@ -25,6 +25,7 @@ mod transform;
 
 pub mod host_ffi;
 pub mod host_tcp;
+pub mod split;
 pub mod suggest;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;

@@ -4,7 +4,7 @@
 //! form that reads back the same, dates and times in ISO 8601 with the digits of their unit (`Z` after those with a time
 //! zone, which are instants), bytes in Base64, UUIDs with dashes, lists and structs as JSON.
 
-use crate::ConnectorError;
+use crate::{ConnectorError, split};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
@@ -182,7 +182,8 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-fn push_date(days: i64, out: &mut String) {
+/// Appends a day, counted from 1970-01-01: `2024-02-29`, and `+10000-01-01` or `-0043-03-15` outside of the years 0 to 9999.
+pub fn push_date(days: i64, out: &mut String) {
     let (year, month, day) = civil(days);
     // ISO 8601 gives years of other than four digits a sign.
     match year {
@@ -198,13 +199,20 @@ fn push_time(value: i64, (per_second, digits): (i64, usize), out: &mut String) {
     push_fraction(value.rem_euclid(per_second), digits, out);
 }
 
-fn push_timestamp(value: i64, (per_second, digits): (i64, usize), zoned: bool, out: &mut String) {
-    let seconds = value.div_euclid(per_second);
-    push_date(seconds.div_euclid(86_400), out);
+fn push_timestamp(value: i64, unit: (i64, usize), zoned: bool, out: &mut String) {
+    let per_day = 86_400 * unit.0;
+    push_moment(value.div_euclid(per_day), value.rem_euclid(per_day), unit, zoned, out);
+}
+
+/// Appends a moment: a day counted from 1970-01-01 and microseconds of that day.
+pub fn push_micros(days: i64, of_day: i64, zoned: bool, out: &mut String) {
+    push_moment(days, of_day, unit(TimeUnit::Microsecond), zoned, out);
+}
+
+fn push_moment(days: i64, of_day: i64, unit: (i64, usize), zoned: bool, out: &mut String) {
+    push_date(days, out);
     out.push('T');
-    let of_day = seconds.rem_euclid(86_400);
-    put(out, format_args!("{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60));
-    push_fraction(value.rem_euclid(per_second), digits, out);
+    push_time(of_day, unit, out);
     if zoned {
         out.push('Z');
     }
@@ -405,6 +413,7 @@ fn writer<'a>(field: &Field, array: &'a ArrayRef, decimals: TextKind) -> Result<
             let size = usize::try_from(*size).unwrap_or(0);
             Box::new(move |row, out| push_items(&items, row * size..(row + 1) * size, out))
         }
+        DataType::Struct(_) if split::is_split(field) => split_column(field, array, decimals)?,
         DataType::Struct(fields) => {
             let mut columns = Vec::new();
             for (field, column) in fields.iter().zip(array.as_struct().columns()) {
@@ -459,6 +468,20 @@ fn writer<'a>(field: &Field, array: &'a ArrayRef, decimals: TextKind) -> Result<
         | DataType::Union(..)
         | DataType::RunEndEncoded(..) => return Err(no_text(field)),
     })
+}
+
+/// A value where it fits, else its text.
+fn split_column<'a>(field: &Field, array: &'a ArrayRef, decimals: TextKind) -> Result<WriteValue<'a>, ConnectorError> {
+    let parts = split::parts(array.as_ref()).ok_or_else(|| no_text(field))?;
+    let value_field = field.clone().with_data_type(parts.value.data_type().clone());
+    let value = ColumnText::with_decimals(&split::mark(&value_field), parts.value, decimals)?;
+    Ok(Box::new(move |row, out| match value.write(row, out) {
+        TextKind::Null if parts.text.is_valid(row) => {
+            out.push_str(parts.text.value(row));
+            TextKind::Quoted
+        }
+        kind => kind,
+    }))
 }
 
 fn no_text(field: &Field) -> ConnectorError {

@@ -11,6 +11,8 @@ pub(crate) enum CellFault {
     NotExact,
     /// Text in a numeric column.
     NotANumber,
+    /// Text that is not what the source's type looks like.
+    NotItsText,
     /// Longer than a field of COPY can be.
     TooLong,
 }
@@ -23,6 +25,7 @@ impl CellFault {
             Self::OutOfRange => "value_out_of_range",
             Self::NotExact => "value_not_exact",
             Self::NotANumber => "not_a_number",
+            Self::NotItsText => "not_of_its_type",
             Self::TooLong => "value_too_long",
         }
     }
@@ -34,6 +37,7 @@ impl CellFault {
             Self::OutOfRange => "is beyond the range of the column's type",
             Self::NotExact => "is finer than the column's type can hold",
             Self::NotANumber => "is not a number",
+            Self::NotItsText => "is not written as values of its type are",
             Self::TooLong => "is longer than PostgreSQL takes",
         }
     }
@@ -43,7 +47,7 @@ impl CellFault {
         match self {
             Self::Nul => "remove NUL characters at the source, leave the column out with `columns:`, or carry it as bytes",
             Self::OutOfRange | Self::NotExact => "leave the column out with `columns:`, or make it text at the source",
-            Self::NotANumber => "correct the value at the source, or leave the column out with `columns:`",
+            Self::NotANumber | Self::NotItsText => "correct the value at the source, or leave the column out with `columns:`",
             Self::TooLong => "leave the column out with `columns:`",
         }
     }

@@ -1,8 +1,8 @@
 //! One Arrow column, downcast once per batch, written value by value in PostgreSQL's send format.
 
 use super::cell::CellFault;
-use super::numeric;
-use crate::types::Wire;
+use super::{from_text, numeric};
+use crate::types::{OfText, Wire};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Date64Type, Decimal128Type, Decimal256Type, DurationMicrosecondType, DurationMillisecondType,
@@ -14,6 +14,7 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrowPrimitiveType, PrimitiveArray};
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, IntervalDayTime, IntervalMonthDayNano, NullBuffer, i256};
 use arrow_schema::{DataType, IntervalUnit, TimeUnit};
+use rapidbyte_sdk::split;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's time begins.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -112,6 +113,18 @@ enum Values<'a> {
     Duration(&'a [i64], Scale),
     List(Ends<'a>, Box<Column<'a>>, u32),
     Dictionary(Box<dyn Fn(usize) -> usize + 'a>, Box<Column<'a>>),
+    Money(&'a [i128]),
+    Char(&'a [i32], &'a [u8]),
+    OfText(OfText, &'a [i32], &'a [u8]),
+    Split(Box<SplitColumn<'a>>),
+}
+
+/// Values that fit, and others in their send form.
+struct SplitColumn<'a> {
+    value: Column<'a>,
+    send: Column<'a>,
+    /// The elements' type here, which may have another number at the source.
+    element: Option<u32>,
 }
 
 /// Where each list begins and ends in its child.
@@ -213,6 +226,25 @@ fn bind_values<'a>(array: &'a dyn Array, wire: &Wire, origin: Origin) -> Option<
         (D::Float32, Wire::Float8) => Values::Float4AsFloat8(primitive::<Float32Type>(array)),
         (D::Decimal128(_, scale), Wire::Numeric) => Values::Decimal128(primitive::<Decimal128Type>(array), *scale),
         (D::Decimal256(_, scale), Wire::Numeric) => Values::Decimal256(primitive::<Decimal256Type>(array), *scale),
+        // Hundredths of a PostgreSQL source.
+        (D::Decimal128(_, 2), Wire::Money) => Values::Money(primitive::<Decimal128Type>(array)),
+        (D::Utf8, Wire::Char) => {
+            let text = array.as_string::<i32>();
+            Values::Char(text.value_offsets(), text.value_data())
+        }
+        (D::Utf8, Wire::OfText(of)) => {
+            let text = array.as_string::<i32>();
+            Values::OfText(*of, text.value_offsets(), text.value_data())
+        }
+        (D::Struct(_), _) if origin.postgres => {
+            let parts = split::parts(array)?;
+            let element = if let Wire::Array { oid, .. } = wire { Some(*oid) } else { None };
+            Values::Split(Box::new(SplitColumn {
+                value: Column::bind(parts.value.as_ref(), wire, origin)?,
+                send: Column::bind(parts.send, &Wire::Bytea, origin)?,
+                element,
+            }))
+        }
         (D::Utf8, Wire::Numeric) => {
             let text = array.as_string::<i32>();
             Values::NumericText(text.value_offsets(), text.value_data())
@@ -227,16 +259,16 @@ fn bind_values<'a>(array: &'a dyn Array, wire: &Wire, origin: Origin) -> Option<
             let (ends, bytes) = (text.value_offsets(), text.value_data());
             Values::LargeText(ends, bytes, TextForm { version: wire.text_version(), may_hold_nul: holds_nul(ends, bytes) })
         }
-        (D::Binary, Wire::Bytea | Wire::Raw) => {
+        (D::Binary, Wire::Bytea) => {
             let bytes = array.as_binary::<i32>();
             Values::Bytes(bytes.value_offsets(), bytes.value_data())
         }
-        (D::LargeBinary, Wire::Bytea | Wire::Raw) => {
+        (D::LargeBinary, Wire::Bytea) => {
             let bytes = array.as_binary::<i64>();
             Values::LargeBytes(bytes.value_offsets(), bytes.value_data())
         }
         (D::FixedSizeBinary(16), Wire::Uuid) => Values::FixedBytes(16, array.as_fixed_size_binary().value_data()),
-        (D::FixedSizeBinary(width), Wire::Bytea | Wire::Raw) => {
+        (D::FixedSizeBinary(width), Wire::Bytea) => {
             Values::FixedBytes(usize::try_from(*width).ok()?, array.as_fixed_size_binary().value_data())
         }
         (D::Date32, Wire::Date) => Values::Date(primitive::<Date32Type>(array), origin),
@@ -412,8 +444,35 @@ impl Values<'_> {
             Self::Duration(values, scale) => field_interval(out, 0, 0, scale.micros(values[row])?),
             Self::List(ends, child, oid) => return write_list(out, ends.of(row), child, *oid),
             Self::Dictionary(key, values) => return values.write(key(row), out),
+            Self::Money(values) => {
+                field8(out, i64::try_from(values[row]).map_err(|_| CellFault::OutOfRange)?.to_be_bytes());
+            }
+            Self::Char(ends, bytes) => {
+                let byte = from_text::char(&bytes[ends[row].as_usize()..ends[row + 1].as_usize()])?;
+                out.extend_from_slice(&[0, 0, 0, 1, byte]);
+            }
+            Self::OfText(of, ends, bytes) => {
+                let text = std::str::from_utf8(&bytes[ends[row].as_usize()..ends[row + 1].as_usize()]);
+                from_text::write(*of, text.map_err(|_| CellFault::NotItsText)?, out)?;
+            }
+            Self::Split(columns) => return columns.write(row, out),
         }
         Ok(())
+    }
+}
+
+impl SplitColumn<'_> {
+    fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<(), CellFault> {
+        if self.send.nulls.is_none_or(|nulls| nulls.is_valid(row)) {
+            let start = out.len();
+            self.send.write(row, out)?;
+            // After the field's length, the number of dimensions and the flags.
+            if let (Some(oid), Some(place)) = (self.element, out.get_mut(start + 12..start + 16)) {
+                place.copy_from_slice(&oid.to_be_bytes());
+            }
+            return Ok(());
+        }
+        self.value.write(row, out)
     }
 }
 

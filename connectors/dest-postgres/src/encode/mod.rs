@@ -2,6 +2,7 @@
 
 mod cell;
 mod column;
+mod from_text;
 mod numeric;
 
 pub(crate) use cell::CellFault;

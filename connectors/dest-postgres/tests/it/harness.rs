@@ -77,11 +77,15 @@ impl Place {
     }
 
     pub(crate) fn destination(&self) -> PostgresDestination {
-        self.destination_in("public")
+        self.destination_in("public", &serde_json::Value::Null)
     }
 
-    pub(crate) fn destination_in(&self, schema: &str) -> PostgresDestination {
-        PostgresDestination::init(self.config(schema), InitContext::default()).expect("the configuration is right")
+    pub(crate) fn destination_in(&self, schema: &str, extra: &serde_json::Value) -> PostgresDestination {
+        let mut config = self.config(schema);
+        for (key, value) in extra.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        PostgresDestination::init(config, InitContext::default()).expect("the configuration is right")
     }
 }
 
@@ -91,6 +95,8 @@ pub(crate) struct Pipe<'a> {
     pub(crate) run: RunContext,
     pub(crate) context: StreamContext,
     pub(crate) schema: String,
+    /// Keys of the configuration beside those of the place.
+    pub(crate) extra: serde_json::Value,
     pub(crate) epoch: u64,
 }
 
@@ -98,11 +104,11 @@ impl<'a> Pipe<'a> {
     pub(crate) fn new(place: &'a Place, table: &str, write_mode: WriteMode) -> Self {
         let mut context = StreamContext::full_refresh(StreamName::qualified("public", table));
         context.write_mode = write_mode;
-        Self { place, run: run_context(), context, schema: "public".into(), epoch: 0 }
+        Self { place, run: run_context(), context, schema: "public".into(), extra: serde_json::Value::Null, epoch: 0 }
     }
 
     pub(crate) fn destination(&self) -> PostgresDestination {
-        self.place.destination_in(&self.schema)
+        self.place.destination_in(&self.schema, &self.extra)
     }
 
     pub(crate) fn try_claim(&self, identity: &str, known_epoch: u64) -> Result<ClaimedStream, ConnectorError> {

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod every_type;
 mod fencing;
 mod life_cycle;
 mod outcome_unknown;

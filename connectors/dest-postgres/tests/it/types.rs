@@ -1,19 +1,30 @@
 use crate::harness::{Pipe, Place, batch, field, orders};
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, FixedSizeBinaryArray, Float64Array,
-    Int8Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray, Time64MicrosecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, FixedSizeBinaryArray, Float64Array,
+    Int8Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray, StructArray, Time64MicrosecondArray,
     TimestampMicrosecondArray, TimestampNanosecondArray, UInt64Array,
 };
-use arrow_buffer::IntervalMonthDayNano;
+use arrow_buffer::{IntervalMonthDayNano, NullBuffer};
 use arrow_schema::{DataType, Field};
 use rapidbyte_sdk::testing::FakeHost;
-use rapidbyte_sdk::{ErrorCategory, ErrorScope, WriteMode};
+use rapidbyte_sdk::{ErrorCategory, ErrorScope, WriteMode, split};
 use std::sync::Arc;
 
 fn column(name: &str, marks: &[(&str, &str)], array: impl arrow_array::Array + 'static) -> (Field, ArrayRef) {
     let array: ArrayRef = Arc::new(array);
     (field(name, array.data_type().clone(), true, marks), array)
+}
+
+/// A split column: values that fit, and others in their send form.
+fn split_numeric(name: &str, fits: Decimal128Array, send: Vec<Option<&[u8]>>) -> (Field, ArrayRef) {
+    let texts: StringArray = send.iter().map(|send| send.map(|_| "NaN")).collect();
+    let sql = format!("numeric({},{})", fits.precision(), fits.scale());
+    let plain = field(name, fits.data_type().clone(), true, &[("type", &sql)]);
+    let nulls = NullBuffer::from_iter((0..fits.len()).map(|row| fits.is_valid(row) || send[row].is_some()));
+    let children: Vec<ArrayRef> = vec![Arc::new(fits), Arc::new(BinaryArray::from(send)), Arc::new(texts)];
+    let array = StructArray::new(split::members(plain.data_type()), children, Some(nulls));
+    (split::split(&plain), Arc::new(array))
 }
 
 #[test]
@@ -75,7 +86,11 @@ fn columns_of_a_postgres_source_are_the_very_same() {
         column("j", &[("type", "inet"), ("encoding", "text")], StringArray::from(vec!["10.0.0.1/8", "::1"])),
         column("k", &[("type", "public.nowhere"), ("typtype", "e")], StringArray::from(vec!["p", "q"])),
         column("l", &[("type", "public.gone"), ("base_type", "smallint")], arrow_array::Int16Array::from(vec![1, 2])),
-        column("m", &[("type", "numeric(5,1)"), ("encoding", "send")], BinaryArray::from(vec![Some(raw_nan), None])),
+        split_numeric(
+            "m",
+            Decimal128Array::from(vec![None, None]).with_precision_and_scale(5, 1).unwrap(),
+            vec![Some(raw_nan), None],
+        ),
         column("n", &[("type", "bit varying(5)"), ("encoding", "text")], StringArray::from(vec!["101", ""])),
         column("o", &[("type", "time without time zone")], Time64MicrosecondArray::from(vec![86_400_000_000, 0])),
         column("p", &[("type", "oid")], arrow_array::UInt32Array::from(vec![u32::MAX, 0])),
@@ -166,7 +181,7 @@ fn drift_between_runs_follows_the_default_policies() {
 }
 
 #[test]
-fn a_column_may_change_its_encoding_in_the_middle() {
+fn a_column_may_be_split_in_the_middle() {
     let place = Place::new();
     let mut pipe = Pipe::new(&place, "t", WriteMode::Append);
     pipe.claim();
@@ -175,12 +190,12 @@ fn a_column_may_change_its_encoding_in_the_middle() {
     let host = FakeHost::install();
     let natural = Decimal128Array::from(vec![150]).with_precision_and_scale(5, 2).unwrap();
     host.feed(0, 1, &[batch(vec![column("a", &[("type", "numeric(5,2)")], natural)])]).unwrap();
-    host.feed(0, 2, &[batch(vec![column("a", &[("type", "numeric(5,2)"), ("encoding", "send")], BinaryArray::from(vec![nan]))])])
-        .unwrap();
+    let fits = Decimal128Array::from(vec![None, Some(275)]).with_precision_and_scale(5, 2).unwrap();
+    host.feed(0, 2, &[batch(vec![split_numeric("a", fits, vec![Some(nan), None])])]).unwrap();
     host.feed_commit(1, true, None);
     pipe.write(&host, 1, "0", 0, 0).unwrap();
     pipe.publish(1);
-    assert_eq!(place.value("SELECT string_agg(a::text, ' ' ORDER BY a) FROM t"), "1.50 NaN");
+    assert_eq!(place.value("SELECT string_agg(a::text, ' ' ORDER BY a) FROM t"), "1.50 2.75 NaN");
 }
 
 #[test]

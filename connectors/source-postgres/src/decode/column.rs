@@ -1,8 +1,9 @@
 //! One column: values in their send form go in, an Arrow array comes out.
 
 use super::list::ListValues;
+use super::split::SplitValues;
 use super::{ValueError, numeric};
-use crate::types::Kind;
+use crate::types::{Kind, MONEY_DIGITS};
 use arrow_array::types::{
     Date32Type, Decimal128Type, Decimal256Type, IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType,
 };
@@ -25,11 +26,11 @@ const DAY_MICROS: i64 = 86_400_000_000;
 #[derive(Default)]
 pub(super) struct Bytes {
     offsets: Vec<i32>,
-    data: Vec<u8>,
+    pub(super) data: Vec<u8>,
 }
 
 impl Bytes {
-    fn with_capacity(rows: usize, bytes: usize) -> Self {
+    pub(super) fn with_capacity(rows: usize, bytes: usize) -> Self {
         let mut offsets = Vec::with_capacity(rows + 1);
         offsets.push(0);
         Self { offsets, data: Vec::with_capacity(bytes) }
@@ -37,24 +38,24 @@ impl Bytes {
 
     /// Ends a value after its bytes were appended.
     #[inline]
-    fn end(&mut self) -> Result<(), ValueError> {
+    pub(super) fn end(&mut self) -> Result<(), ValueError> {
         let end = i32::try_from(self.data.len()).map_err(|_| ValueError::Malformed("a batch holds more than 2 GiB of text"))?;
         self.offsets.push(end);
         Ok(())
     }
 
     #[inline]
-    fn push(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
         self.data.extend_from_slice(bytes);
         self.end()
     }
 
-    fn truncate(&mut self, rows: usize) {
+    pub(super) fn truncate(&mut self, rows: usize) {
         self.offsets.truncate(rows + 1);
         self.data.truncate(self.offsets.last().map_or(0, |end| end.cast_unsigned() as usize));
     }
 
-    fn take(&mut self) -> (OffsetBuffer<i32>, Buffer) {
+    pub(super) fn take(&mut self) -> (OffsetBuffer<i32>, Buffer) {
         let fresh = Self::with_capacity(self.offsets.len(), self.data.len());
         let Self { offsets, data } = std::mem::replace(self, fresh);
         (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(data))
@@ -73,6 +74,8 @@ pub(super) enum Values {
     Decimal128 { precision: u8, scale: i8, limit: i128, values: Vec<i128> },
     Decimal256 { precision: u8, scale: i8, limit: i256, values: Vec<i256> },
     NumericText(Bytes),
+    Money(Vec<i128>),
+    Char(Bytes),
     Text(Bytes),
     Jsonb(Bytes),
     Binary(Bytes),
@@ -82,6 +85,7 @@ pub(super) enum Values {
     Timestamp { utc: bool, values: Vec<i64> },
     Interval(Vec<IntervalMonthDayNano>),
     List(Box<ListValues>),
+    Split(Box<SplitValues>),
 }
 
 /// A column under construction.
@@ -132,9 +136,11 @@ impl Values {
                 values: Vec::with_capacity(rows),
             },
             Kind::NumericText => Self::NumericText(text()),
+            Kind::Money => Self::Money(Vec::with_capacity(rows)),
+            Kind::Char => Self::Char(text()),
             Kind::Text | Kind::Json | Kind::Cast => Self::Text(text()),
             Kind::Jsonb => Self::Jsonb(text()),
-            Kind::Bytea | Kind::Send => Self::Binary(text()),
+            Kind::Bytea => Self::Binary(text()),
             Kind::Uuid => Self::Uuid(Vec::with_capacity(rows * 16)),
             Kind::Date => Self::Date(Vec::with_capacity(rows)),
             Kind::Time => Self::Time(Vec::with_capacity(rows)),
@@ -142,6 +148,7 @@ impl Values {
             Kind::TimestampTz => Self::Timestamp { utc: true, values: Vec::with_capacity(rows) },
             Kind::Interval => Self::Interval(Vec::with_capacity(rows)),
             Kind::List { element, element_oid } => Self::List(Box::new(ListValues::new(element, *element_oid, rows))),
+            Kind::Split(kind) => Self::Split(Box::new(SplitValues::new(kind, rows))),
         }
     }
 }
@@ -168,6 +175,11 @@ impl ColumnBuilder {
                 numeric::text(bytes, &mut values.data)?;
                 values.end()?;
             }
+            Values::Money(values) => values.push(i64::from_be_bytes(fixed(bytes)?).into()),
+            Values::Char(values) => {
+                push_char(fixed(bytes)?, &mut values.data);
+                values.end()?;
+            }
             Values::Text(values) | Values::Binary(values) => values.push(bytes)?,
             Values::Jsonb(values) => match bytes.split_first() {
                 Some((1, text)) => values.push(text)?,
@@ -179,7 +191,7 @@ impl ColumnBuilder {
                 // Infinity is the largest and smallest integer on both sides.
                 values.push(match days {
                     i32::MAX | i32::MIN => days,
-                    days => days.checked_add(EPOCH_DAYS).filter(|days| *days != i32::MAX).ok_or(ValueError::Widen)?,
+                    days => days.checked_add(EPOCH_DAYS).filter(|days| *days != i32::MAX).ok_or(ValueError::Beyond)?,
                 });
             }
             Values::Time(values) => {
@@ -193,13 +205,13 @@ impl ColumnBuilder {
                 let micros = i64::from_be_bytes(fixed(bytes)?);
                 values.push(match micros {
                     i64::MAX | i64::MIN => micros,
-                    micros => micros.checked_add(EPOCH_MICROS).filter(|micros| *micros != i64::MAX).ok_or(ValueError::Widen)?,
+                    micros => micros.checked_add(EPOCH_MICROS).filter(|micros| *micros != i64::MAX).ok_or(ValueError::Beyond)?,
                 });
             }
             Values::Interval(values) => {
                 let [m0, m1, m2, m3, m4, m5, m6, m7, d0, d1, d2, d3, n0, n1, n2, n3] = fixed(bytes)?;
                 let micros = i64::from_be_bytes([m0, m1, m2, m3, m4, m5, m6, m7]);
-                let nanos = micros.checked_mul(1000).ok_or(ValueError::Widen)?;
+                let nanos = micros.checked_mul(1000).ok_or(ValueError::Beyond)?;
                 values.push(IntervalMonthDayNano {
                     months: i32::from_be_bytes([n0, n1, n2, n3]),
                     days: i32::from_be_bytes([d0, d1, d2, d3]),
@@ -207,6 +219,7 @@ impl ColumnBuilder {
                 });
             }
             Values::List(values) => values.push(bytes)?,
+            Values::Split(values) => values.push(bytes)?,
         }
         self.nulls.append_non_null();
         Ok(())
@@ -223,12 +236,17 @@ impl ColumnBuilder {
             Values::Float4(values) => values.push(0.0),
             Values::Float8(values) => values.push(0.0),
             Values::Oid(values) => values.push(0),
-            Values::Decimal128 { values, .. } => values.push(0),
+            Values::Decimal128 { values, .. } | Values::Money(values) => values.push(0),
             Values::Decimal256 { values, .. } => values.push(i256::ZERO),
-            Values::NumericText(values) | Values::Text(values) | Values::Jsonb(values) | Values::Binary(values) => values.end()?,
+            Values::NumericText(values)
+            | Values::Text(values)
+            | Values::Char(values)
+            | Values::Jsonb(values)
+            | Values::Binary(values) => values.end()?,
             Values::Uuid(values) => values.extend_from_slice(&[0; 16]),
             Values::Interval(values) => values.push(IntervalMonthDayNano::ZERO),
             Values::List(values) => values.push_null()?,
+            Values::Split(values) => values.push_null()?,
         }
         self.nulls.append_null();
         Ok(())
@@ -239,6 +257,7 @@ impl ColumnBuilder {
         match &self.values {
             Values::NumericText(values) => values.data.len(),
             Values::List(values) => values.expanded_bytes(),
+            Values::Split(values) => values.expanded_bytes(),
             _ => 0,
         }
     }
@@ -253,14 +272,17 @@ impl ColumnBuilder {
             Values::Float4(values) => values.truncate(rows),
             Values::Float8(values) => values.truncate(rows),
             Values::Oid(values) => values.truncate(rows),
-            Values::Decimal128 { values, .. } => values.truncate(rows),
+            Values::Decimal128 { values, .. } | Values::Money(values) => values.truncate(rows),
             Values::Decimal256 { values, .. } => values.truncate(rows),
-            Values::NumericText(values) | Values::Text(values) | Values::Jsonb(values) | Values::Binary(values) => {
-                values.truncate(rows);
-            }
+            Values::NumericText(values)
+            | Values::Text(values)
+            | Values::Char(values)
+            | Values::Jsonb(values)
+            | Values::Binary(values) => values.truncate(rows),
             Values::Uuid(values) => values.truncate(rows * 16),
             Values::Interval(values) => values.truncate(rows),
             Values::List(values) => values.truncate(rows),
+            Values::Split(values) => values.truncate(rows),
         }
         if self.nulls.len() > rows {
             self.nulls.truncate(rows);
@@ -290,7 +312,11 @@ impl ColumnBuilder {
                 let array = take::<Decimal256Type>(values, nulls);
                 Arc::new(array.with_data_type(arrow_schema::DataType::Decimal256(*precision, *scale)))
             }
-            Values::NumericText(values) | Values::Text(values) | Values::Jsonb(values) => {
+            Values::Money(values) => {
+                let array = take::<Decimal128Type>(values, nulls);
+                Arc::new(array.with_data_type(arrow_schema::DataType::Decimal128(MONEY_DIGITS.0, MONEY_DIGITS.1)))
+            }
+            Values::NumericText(values) | Values::Text(values) | Values::Char(values) | Values::Jsonb(values) => {
                 let (offsets, data) = values.take();
                 Arc::new(StringArray::try_new(offsets, data, nulls).map_err(|_: ArrowError| FinishError::NotUtf8)?)
             }
@@ -310,12 +336,22 @@ impl ColumnBuilder {
             }
             Values::Interval(values) => primitive::<IntervalMonthDayNanoType>(values, nulls),
             Values::List(values) => values.finish(nulls)?,
+            Values::Split(values) => values.finish(nulls)?,
         })
     }
 
     /// How many rows it holds.
     pub(super) fn len(&self) -> usize {
         self.nulls.len()
+    }
+}
+
+/// A `"char"` as PostgreSQL 15 and newer write it: nothing for zero, bytes beyond ASCII as `\ooo`.
+fn push_char([byte]: [u8; 1], out: &mut Vec<u8>) {
+    match byte {
+        0 => {}
+        1..=0x7f => out.push(byte),
+        _ => out.extend_from_slice(&[b'\\', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]),
     }
 }
 

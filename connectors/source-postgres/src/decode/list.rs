@@ -44,13 +44,13 @@ impl ListValues {
         match dimensions {
             0 if rest.is_empty() => return self.end(),
             1 => {}
-            2..=6 => return Err(ValueError::Widen),
+            2..=6 => return Err(ValueError::Beyond),
             _ => return Err(ValueError::Malformed("an array has an impossible number of dimensions")),
         }
         let (count, rest) = split_i32(rest)?;
         let (lower_bound, mut rest) = split_i32(rest)?;
         if lower_bound != 1 {
-            return Err(ValueError::Widen);
+            return Err(ValueError::Beyond);
         }
         for _ in 0..count {
             let (length, after) = split_i32(rest)?;

@@ -4,6 +4,7 @@ mod column;
 mod list;
 mod numeric;
 mod rows;
+mod split;
 
 pub(crate) use rows::{DecodedColumn, Pushed, RowDecoder};
 
@@ -11,7 +12,7 @@ pub(crate) use rows::{DecodedColumn, Pushed, RowDecoder};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ValueError {
     /// Legal, but outside what the column's Arrow type holds.
-    Widen,
+    Beyond,
     /// Not what the type's send form looks like.
     Malformed(&'static str),
 }

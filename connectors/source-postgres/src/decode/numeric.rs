@@ -77,7 +77,7 @@ const FINER: ValueError = ValueError::Malformed("a numeric is finer than its col
 /// The value times `10^scale`, below `limit` = `10^precision`.
 #[inline]
 pub(super) fn decimal128(bytes: &[u8], scale: i8, limit: i128) -> Result<i128, ValueError> {
-    let Parsed::Number(number) = parse(bytes)? else { return Err(ValueError::Widen) };
+    let Parsed::Number(number) = parse(bytes)? else { return Err(ValueError::Beyond) };
     // The last digit's power of ten, in units of 10^-scale.
     let count = number.digits.len() as i32;
     let power = 4 * (number.weight + 1 - count) + i32::from(scale);
@@ -113,7 +113,7 @@ pub(super) fn decimal128(bytes: &[u8], scale: i8, limit: i128) -> Result<i128, V
 
 /// As [`decimal128`], with more room.
 pub(super) fn decimal256(bytes: &[u8], scale: i8, limit: i256) -> Result<i256, ValueError> {
-    let Parsed::Number(number) = parse(bytes)? else { return Err(ValueError::Widen) };
+    let Parsed::Number(number) = parse(bytes)? else { return Err(ValueError::Beyond) };
     let wide = |small: u64| i256::from_i128(i128::from(small));
     let mut value = i256::ZERO;
     steps(&number, scale, |factor, digit| {
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_apart_from_what_is_broken() {
         let limit = 10_i128.pow(5);
-        assert_eq!(decimal128(&wire(0, NAN, 0, &[]), 2, limit), Err(ValueError::Widen));
+        assert_eq!(decimal128(&wire(0, NAN, 0, &[]), 2, limit), Err(ValueError::Beyond));
         assert_eq!(decimal128(&wire(1, 0, 2, &[10, 0, 0]), 2, limit), Err(OUT_OF_RANGE));
         assert_eq!(decimal128(&wire(-1, 0, 4, &[1]), 2, limit), Err(FINER));
         assert_eq!(decimal128(&wire(i16::MAX, 0, 0, &[1]), 2, limit), Err(OUT_OF_RANGE));

@@ -8,7 +8,7 @@ use super::column::{ColumnBuilder, FinishError};
 use crate::types::Kind;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{Field, Schema, SchemaRef};
-use rapidbyte_sdk::ConnectorError;
+use rapidbyte_sdk::{ConnectorError, split};
 use std::sync::Arc;
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
@@ -28,8 +28,8 @@ pub(crate) struct DecodedColumn {
 enum Stop {
     /// The payload ends within the row.
     Incomplete,
-    /// A value needs its column widened.
-    Widen(usize),
+    /// A value needs its column split.
+    Beyond(usize),
     Failed(ConnectorError),
 }
 
@@ -44,8 +44,8 @@ enum State {
 pub(crate) enum Pushed {
     /// All of it was taken.
     All,
-    /// Take the batch, then [`RowDecoder::widen`] this column, announce the schema again, and push the rest.
-    Widen {
+    /// Take the batch, then [`RowDecoder::split`] this column, announce the schema again, and push the rest.
+    Split {
         column: usize,
         /// Bytes of the payload that were taken.
         taken: usize,
@@ -98,6 +98,7 @@ impl RowDecoder {
         let expands = |kind: &Kind| match kind {
             Kind::NumericText => true,
             Kind::List { element, .. } => **element == Kind::NumericText,
+            Kind::Split(_) => true,
             _ => false,
         };
         self.expanding = (0..self.columns.len()).filter(|index| expands(&self.columns[*index].kind)).collect();
@@ -142,11 +143,11 @@ impl RowDecoder {
         Ok(match pushed {
             Pushed::All => Pushed::All,
             // What was carried belongs to the row that stops here or to one before it; keep what of it is not yet taken.
-            Pushed::Widen { column, taken } => {
+            Pushed::Split { column, taken } => {
                 if taken < carried {
                     self.carry = joined[taken..carried].to_vec();
                 }
-                Pushed::Widen { column, taken: taken.saturating_sub(carried) }
+                Pushed::Split { column, taken: taken.saturating_sub(carried) }
             }
         })
     }
@@ -170,7 +171,7 @@ impl RowDecoder {
                     self.builders.iter_mut().for_each(|builder| builder.truncate(self.rows));
                     return match stop {
                         Stop::Incomplete => self.keep(&payload[at..]),
-                        Stop::Widen(column) => Ok(Pushed::Widen { column, taken: at }),
+                        Stop::Beyond(column) => Ok(Pushed::Split { column, taken: at }),
                         Stop::Failed(error) => Err(error),
                     };
                 }
@@ -240,7 +241,7 @@ impl RowDecoder {
             };
             match pushed {
                 Ok(()) => {}
-                Err(ValueError::Widen) => return Err(Stop::Widen(index)),
+                Err(ValueError::Beyond) => return Err(Stop::Beyond(index)),
                 Err(ValueError::Malformed(what)) => return Err(Stop::Failed(self.bad_value(index, what))),
             }
         }
@@ -287,16 +288,13 @@ impl RowDecoder {
         Ok(Some(batch))
     }
 
-    /// Lets a column travel in PostgreSQL's own form from here on. Its waiting rows must have been taken.
-    pub(crate) fn widen(&mut self, column: usize) {
-        let widened = &mut self.columns[column];
-        widened.kind = Kind::Send;
-        let mut metadata = widened.field.metadata().clone();
-        metadata.insert("rapidbyte.pg.encoding".into(), "send".into());
-        metadata.remove("ARROW:extension:name");
-        widened.field =
-            Field::new(widened.field.name(), Kind::Send.data_type(), widened.field.is_nullable()).with_metadata(metadata);
-        self.builders[column] = ColumnBuilder::new(&Kind::Send, FIRST_CAPACITY);
+    /// Lets a column travel split from here on. Its waiting rows must have been taken.
+    pub(crate) fn split(&mut self, column: usize) {
+        let changed = &mut self.columns[column];
+        changed.field = split::split(&changed.field);
+        changed.kind = Kind::Split(Box::new(changed.kind.clone()));
+        self.builders[column] = ColumnBuilder::new(&changed.kind, FIRST_CAPACITY);
+        self.row_width = self.columns.iter().map(|column| column.kind.fixed_width()).sum();
         self.schema = schema_of(&self.columns);
         self.find_expanding();
     }
@@ -451,12 +449,12 @@ mod tests {
         let mut decoder = decoder(kinds.to_vec());
         let mut rows = 0;
         for mut part in bytes.chunks(piece) {
-            let mut widened = 0;
-            while let Pushed::Widen { column, taken } = decoder.push(part)? {
+            let mut splits = 0;
+            while let Pushed::Split { column, taken } = decoder.push(part)? {
                 rows += decoder.take_batch()?.map_or(0, |batch| batch.num_rows());
-                decoder.widen(column);
-                widened += 1;
-                assert!(widened <= kinds.len(), "a column is widened once");
+                decoder.split(column);
+                splits += 1;
+                assert!(splits <= kinds.len(), "a column is split once");
                 part = &part[taken..];
             }
         }
@@ -497,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_outside_its_arrow_type_widens_only_its_column() {
+    fn a_value_outside_its_arrow_type_splits_only_its_column() {
         let kinds = vec![Kind::Int8, Kind::Timestamp, Kind::Decimal128 { precision: 5, scale: 2 }];
         let mut bytes = CAPTURED[..HEADER].to_vec();
         let mut row = |id: i64, micros: i64, numeric: &[u8]| {
@@ -518,9 +516,9 @@ mod tests {
             let mut decoder = decoder(kinds.clone());
             let mut batches = Vec::new();
             for mut part in bytes.chunks(piece) {
-                while let Pushed::Widen { column, taken } = decoder.push(part).unwrap() {
+                while let Pushed::Split { column, taken } = decoder.push(part).unwrap() {
                     batches.extend(decoder.take_batch().unwrap());
-                    decoder.widen(column);
+                    decoder.split(column);
                     part = &part[taken..];
                 }
             }
@@ -530,8 +528,16 @@ mod tests {
                 batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
             assert_eq!(ids, [1, 2, 3]);
             assert_eq!(batches[0].column(1).as_primitive::<TimestampMicrosecondType>().value(0), i64::MAX);
-            assert_eq!(batches[1].column(1).as_binary::<i32>().value(0), (i64::MAX - 1).to_be_bytes());
-            assert_eq!(batches[2].column(2).as_binary::<i32>().value(0), nan);
+            let parts = |batch: usize, column: usize| split::parts(batches[batch].column(column).as_ref()).unwrap();
+            let late = parts(1, 1);
+            assert_eq!((late.send.value(0), late.value.is_null(0)), (&(i64::MAX - 1).to_be_bytes()[..], true));
+            assert_eq!(late.text.value(0), "+294277-01-09T04:00:54.775806");
+            // What fits is where it belongs, also afterwards.
+            let five = parts(2, 1);
+            assert_eq!(five.value.as_primitive::<TimestampMicrosecondType>().value(0), 946_684_800_000_005);
+            assert!(five.send.is_null(0) && five.text.is_null(0));
+            assert_eq!((parts(2, 2).send.value(0), parts(2, 2).text.value(0)), (&nan[..], "NaN"));
+            assert!(split::is_split(batches[2].schema().field(2)) && !split::is_split(batches[1].schema().field(2)));
         }
     }
 

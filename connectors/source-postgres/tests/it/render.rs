@@ -6,26 +6,35 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Field, IntervalUnit};
+use rapidbyte_sdk::split;
+use std::sync::Arc;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Rows of `beyond` with a value that does not fit the column's Arrow type.
+const BEYOND: &str = "SELECT b.id FROM beyond b WHERE b.id > 1000 AND b.{} IS NOT NULL";
+
 /// The SQL that shows a column in the same words as [`value`].
 pub(crate) fn sql(field: &Field) -> String {
     let name = format!("\"{}\"", field.name().replace('"', "\"\""));
     let typname = field.metadata()["rapidbyte.pg.typname"].clone();
-    if field.metadata().get("rapidbyte.pg.encoding").map(String::as_str) == Some("send") {
+    if split::is_split(field) {
         let function = match typname.as_str() {
             name if name.starts_with('_') => "array_send".to_owned(),
             name @ ("timestamptz" | "timestamp" | "numeric" | "interval") => format!("{name}_send"),
             name => panic!("no send function known for {name}"),
         };
-        return format!("encode({function}({name}), 'hex')");
+        // What fits is shown by its own column; what does not is compared in its send form.
+        let whole = sql(&split::whole(&Arc::new(field.clone())));
+        let beyond = BEYOND.replace("{}", &name);
+        return format!("CASE WHEN id IN ({beyond}) THEN 'send ' || encode({function}({name}), 'hex') ELSE {whole} END");
     }
     match field.data_type() {
         DataType::Float32 => format!("encode(float4send({name}), 'hex')"),
         DataType::Float64 => format!("encode(float8send({name}), 'hex')"),
+        DataType::Decimal128(..) if typname == "money" => format!("{name}::numeric::text"),
         DataType::Date32 => format!("encode(date_send({name}), 'hex')"),
         DataType::Time64(_) => format!("encode(time_send({name}), 'hex')"),
         DataType::Timestamp(_, None) => format!("encode(timestamp_send({name}), 'hex')"),
@@ -55,6 +64,16 @@ pub(crate) fn value(array: &dyn Array, row: usize) -> Option<String> {
         micros => hex(&(micros - 946_684_800_000_000).to_be_bytes()),
     };
     Some(match array.data_type() {
+        DataType::Struct(_) => {
+            let parts = split::parts(array).expect("a split column");
+            return if parts.send.is_valid(row) {
+                assert!(parts.value.is_null(row) && parts.text.is_valid(row));
+                Some(format!("send {}", hex(parts.send.value(row))))
+            } else {
+                assert!(parts.text.is_null(row));
+                value(parts.value.as_ref(), row)
+            };
+        }
         DataType::Boolean => array.as_boolean().value(row).to_string(),
         DataType::Int16 => array.as_primitive::<Int16Type>().value(row).to_string(),
         DataType::Int32 => array.as_primitive::<Int32Type>().value(row).to_string(),

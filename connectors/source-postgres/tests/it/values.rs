@@ -3,10 +3,9 @@
 use crate::render::{rows, sql};
 use crate::{read, server, source, stream};
 use arrow_array::RecordBatch;
-use arrow_schema::DataType;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::testing::Emitted;
-use rapidbyte_sdk::{Source, StreamContext};
+use rapidbyte_sdk::{Source, StreamContext, split};
 
 /// The batches of a stream, and the same rows as the server shows them, compared batch by batch in the table's own order.
 fn assert_equal_to_server(table: &str, select: Option<&[&str]>) -> Vec<RecordBatch> {
@@ -54,21 +53,21 @@ fn every_type_arrives_as_it_was() {
 #[test]
 fn every_extreme_arrives_as_it_was() {
     let batches = assert_equal_to_server("edge", None);
-    assert_eq!(batches.len(), 1, "nothing here needs a wider type");
+    assert_eq!(batches.len(), 1, "nothing here lies beyond its type");
 }
 
 #[test]
 fn values_beyond_their_arrow_type_arrive_as_they_were() {
     let batches = assert_equal_to_server("beyond", None);
     let (first, last) = (batches.first().unwrap().schema(), batches.last().unwrap().schema());
-    let widened =
+    let splits =
         ["c_numeric", "c_timestamp", "c_timestamptz", "c_int_arr", "c_text_arr", "c_numeric_76", "c_interval", "c_numeric_arr"];
     for field in first.fields() {
         let later = last.field_with_name(field.name()).unwrap();
-        let wide = widened.contains(&field.name().as_str());
-        assert_eq!(later.metadata().get("rapidbyte.pg.encoding").map(String::as_str) == Some("send"), wide, "{}", field.name());
+        let wide = splits.contains(&field.name().as_str());
+        assert_eq!(split::is_split(later), wide, "{}", field.name());
+        assert!(split::may_split(field) || !wide, "{} says beforehand that it may be split", field.name());
         assert_eq!(later.metadata()["rapidbyte.pg.type"], field.metadata()["rapidbyte.pg.type"]);
-        assert_eq!(*later.data_type() == DataType::Binary && *field.data_type() != DataType::Binary, wide);
     }
 }
 
@@ -120,6 +119,27 @@ fn fields_tell_what_the_column_was() {
     assert_eq!(note("c_enum", "enum_labels"), r#"["sad", "ok", "happy \"quoted\""]"#);
     assert_eq!((note("c_price", "type"), note("c_price", "base_type")), ("public.special_price".into(), "numeric(12,3)".into()));
     assert_eq!((note("c_inet", "encoding"), note("c_text", "encoding")), ("text".into(), String::new()));
+}
+
+#[test]
+fn fields_tell_what_their_types_are_made_of() {
+    let (host, _) = read(server(), stream("edge")).unwrap();
+    let schema = host.batches(0).unwrap()[0].schema();
+    let types = |column: &str| schema.field_with_name(column).unwrap().metadata().get("rapidbyte.pg.types").cloned();
+    assert_eq!(types("c_text"), None);
+    let mood =
+        r#"[{"name":"public.mood","schema":"public","typname":"mood","kind":"enum","labels":["sad","ok","happy \"quoted\""]}]"#;
+    assert_eq!((types("c_enum").as_deref(), types("c_enum_arr").as_deref()), (Some(mood), Some(mood)));
+    let pair =
+        r#"[{"name":"public.pair","schema":"public","typname":"pair","kind":"composite","fields":[["a","integer"],["b","text"]]}]"#;
+    assert_eq!(types("c_pair").as_deref(), Some(pair));
+    // What a type is made of comes before it.
+    let price = types("c_price").unwrap();
+    assert!(
+        price.starts_with(r#"[{"name":"public.price""#) && price.contains(r#""kind":"domain","base":"numeric(12,3)""#),
+        "{price}"
+    );
+    assert!(price.ends_with(r#""base":"public.price"}]"#), "{price}");
 }
 
 #[test]
