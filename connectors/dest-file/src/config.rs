@@ -20,6 +20,23 @@ pub struct Config {
     file_bytes: u64,
     row_group_rows: Option<usize>,
     csv: Option<CsvOptions>,
+    #[serde(default)]
+    unsupported_values: UnsupportedValues,
+}
+
+/// What becomes of values that files can't hold: infinite dates, `24:00:00`, `NaN` decimals and their like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnsupportedValues {
+    /// The row is a data error.
+    #[default]
+    Fail,
+    /// NULL.
+    Null,
+    /// Columns that may hold such values are text.
+    Text,
+    /// The nearest value that the file can hold; without one the row is a data error.
+    Clamp,
 }
 
 fn file_bytes() -> u64 {
@@ -118,11 +135,12 @@ pub(crate) struct Settings {
     pub(crate) root: PathBuf,
     pub(crate) format: Format,
     pub(crate) file_bytes: u64,
+    pub(crate) unsupported_values: UnsupportedValues,
 }
 
 impl Config {
     pub(crate) fn settings(self) -> Result<Settings, ConnectorError> {
-        let Self { path, format, compression, file_bytes, row_group_rows, csv } = self;
+        let Self { path, format, compression, file_bytes, row_group_rows, csv, unsupported_values } = self;
         if path.is_empty() {
             return Err(ConnectorError::config("path_missing", "`path` is empty").with_hint("set `path` to a folder"));
         }
@@ -165,7 +183,7 @@ impl Config {
                 Format::Csv { gzip: gzip()?, options }
             }
         };
-        Ok(Settings { root: PathBuf::from(path), format, file_bytes })
+        Ok(Settings { root: PathBuf::from(path), format, file_bytes, unsupported_values })
     }
 }
 

@@ -4,13 +4,13 @@ use crate::config::Settings;
 use crate::control::{Commit, Control, now_ms};
 use crate::disk::{DISK_FULL, Disk};
 use crate::evolution::{self, Evolved};
-use crate::format::{Encoder, Sink, check_schema, unfit_rows};
+use crate::format::{Encoder, Sink, check_schema, fit, stored};
 use crate::letters::Letters;
 use crate::manifest::{Column, FileKind, StagedFile, Step};
 use crate::names;
-use arrow_array::{BooleanArray, RecordBatch};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
-use arrow_select::filter::filter_record_batch;
+use arrow_select::filter::filter;
 use rapidbyte_sdk::{
     Barrier, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, WriteMode, WritePerf, WriteRequest,
     WriteStream, WriteSummary, host_ffi,
@@ -162,7 +162,8 @@ impl<'a> StreamWriter<'a> {
 
     fn schema(&mut self, schema_id: u32, schema: &SchemaRef) -> Result<(), ConnectorError> {
         let context = &self.stream.context;
-        let evolved = evolution::evolve(&context.name.to_string(), self.known.as_deref(), schema, &context.policies)
+        let schema = stored(schema, self.settings.unsupported_values);
+        let evolved = evolution::evolve(&context.name.to_string(), self.known.as_deref(), &schema, &context.policies)
             .map_err(|error| self.unfit(error))?;
         check_schema(&context.name.to_string(), &evolved.schema, &self.settings.format)?;
         evolution::merge(&context.name, &mut self.known, &evolution::columns(&evolved.schema))?;
@@ -196,9 +197,11 @@ impl<'a> StreamWriter<'a> {
     fn batch(&mut self, schema_id: u32, batch: RecordBatch, bytes: u64, perf: &mut WritePerf) -> Result<u64, ConnectorError> {
         let started = Instant::now();
         let evolved = self.schemas.get(&schema_id).ok_or_else(|| unknown_schema(schema_id))?;
-        let batch = evolved.apply(batch)?;
-        let (batch, skipped) = self.fit(batch)?;
-        if self.open.as_ref().is_some_and(|file| file.schema_id != schema_id) {
+        let (batch, schema) = (evolved.apply(batch)?, evolved.schema.clone());
+        let (batch, skipped) = self.fit(&batch, &schema)?;
+        // A column that was split is stored as it was before.
+        let fits = |file: &OpenFile| self.schemas.get(&file.schema_id).is_some_and(|of| of.schema == schema);
+        if self.open.as_ref().is_some_and(|file| file.schema_id != schema_id && !fits(file)) {
             self.close_file(perf)?;
         }
         let first = self.open.is_none() && self.staged.is_empty();
@@ -230,29 +233,39 @@ impl<'a> StreamWriter<'a> {
         Ok(skipped)
     }
 
-    /// Leaves out, by policy, the rows that no file can hold.
-    fn fit(&mut self, batch: RecordBatch) -> Result<(RecordBatch, u64), ConnectorError> {
-        let unfit = unfit_rows(&batch, &self.settings.format);
-        let Some(first) = unfit.first() else { return Ok((batch, 0)) };
+    /// The rows as they are stored; leaves out, by policy, those that no file can hold.
+    fn fit(&mut self, batch: &RecordBatch, schema: &SchemaRef) -> Result<(RecordBatch, u64), ConnectorError> {
+        let (mut arrays, unfit) = fit(batch, schema, self.settings.unsupported_values, &self.settings.format)?;
         let context = &self.stream.context;
-        if context.policies.on_data_error == DataErrorPolicy::Fail {
+        if let (Some(first), DataErrorPolicy::Fail) = (unfit.first(), context.policies.on_data_error) {
             let column = batch.schema_ref().field(first.column).name().clone();
             let message = format!("stream `{}`: column `{column}` holds {}", context.name, first.why);
-            return Err(ConnectorError::data("unfit_value", message)
-                .with_scope(ErrorScope::Record)
-                .with_hint("convert the column at the source, or leave it out with `columns`"));
+            return Err(ConnectorError::data("unfit_value", message).with_scope(ErrorScope::Record).with_hint(
+                "set `unsupported_values` to `null`, `text` or `clamp`, convert the column at the source, or leave it out with \
+                 `columns`",
+            ));
         }
         if context.policies.on_data_error == DataErrorPolicy::Dlq {
             for row in &unfit {
-                self.letters.refused(self.index, &batch, row)?;
+                self.letters.refused(self.index, batch, row)?;
             }
         }
-        let mut keep = vec![true; batch.num_rows()];
-        for row in &unfit {
-            keep[row.row] = false;
+        let rows = batch.num_rows() - unfit.len();
+        if !unfit.is_empty() {
+            let mut keep = vec![true; batch.num_rows()];
+            for row in &unfit {
+                keep[row.row] = false;
+            }
+            let keep = BooleanArray::from(keep);
+            arrays = arrays
+                .iter()
+                .map(|array| filter(array, &keep))
+                .collect::<Result<Vec<ArrayRef>, _>>()
+                .map_err(|error| ConnectorError::internal("filter", error.to_string()))?;
         }
-        let kept = filter_record_batch(&batch, &BooleanArray::from(keep))
-            .map_err(|error| ConnectorError::internal("filter", error.to_string()))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let kept = RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
+            .map_err(|error| ConnectorError::internal("batch_shape", error.to_string()))?;
         Ok((kept, unfit.len() as u64))
     }
 

@@ -1,6 +1,7 @@
 //! From Arrow batches to bytes of a file.
 
 mod csv;
+mod fit;
 mod jsonl;
 mod parquet;
 mod sink;
@@ -8,10 +9,11 @@ mod text;
 mod types;
 mod values;
 
+pub(crate) use fit::{fit, stored};
 pub(crate) use sink::Sink;
 pub(crate) use text::record_json;
 pub(crate) use types::check_schema;
-pub(crate) use values::{Unfit, unfit_rows};
+pub(crate) use values::Unfit;
 
 use crate::config::Format;
 use arrow_array::RecordBatch;

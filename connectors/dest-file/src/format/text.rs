@@ -1,8 +1,8 @@
 //! Rows as text, over the SDK's exact text of values.
 
 use arrow_array::RecordBatch;
-use rapidbyte_sdk::ConnectorError;
 use rapidbyte_sdk::text::{ColumnText, push_json_string};
+use rapidbyte_sdk::{ConnectorError, split};
 
 /// The columns of a batch.
 pub(super) fn columns(batch: &RecordBatch) -> Result<Vec<ColumnText<'_>>, ConnectorError> {
@@ -27,7 +27,7 @@ pub(crate) fn record_json(batch: &RecordBatch, row: usize) -> Result<String, Con
         }
         out.push_str(&key(field.name()));
         out.push_str("{\"type\":");
-        push_json_string(&field.data_type().to_string(), &mut out);
+        push_json_string(&split::whole(field).data_type().to_string(), &mut out);
         out.push_str(",\"value\":");
         if batch.column(i).is_null(row) {
             out.push_str("null");

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod files;
+mod policies;
 mod writers;
 
 use crate::{Config, DestFile};
