@@ -20,8 +20,13 @@ pub struct Config {
     file_bytes: u64,
     row_group_rows: Option<usize>,
     csv: Option<CsvOptions>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     unsupported_values: UnsupportedValues,
+}
+
+/// YAML reads the bare word `null` as nothing at all.
+fn or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<UnsupportedValues, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(UnsupportedValues::Null))
 }
 
 /// What becomes of values that files can't hold: infinite dates, `24:00:00`, `NaN` decimals and their like.
@@ -200,6 +205,18 @@ mod tests {
         let found = settings(r#"{"path": "out"}"#).unwrap();
         assert_eq!(found.format, Format::Parquet { codec: ParquetCodec::Snappy, row_group_rows: 122_880 });
         assert_eq!(found.file_bytes, 256 << 20);
+    }
+
+    #[test]
+    fn the_policy_null_is_taken_with_and_without_quotes() {
+        for (json, policy) in [
+            (r#"{"path": "p"}"#, UnsupportedValues::Fail),
+            (r#"{"path": "p", "unsupported_values": "null"}"#, UnsupportedValues::Null),
+            (r#"{"path": "p", "unsupported_values": null}"#, UnsupportedValues::Null),
+            (r#"{"path": "p", "unsupported_values": "clamp"}"#, UnsupportedValues::Clamp),
+        ] {
+            assert_eq!(settings(json).unwrap().unsupported_values, policy, "{json}");
+        }
     }
 
     #[test]

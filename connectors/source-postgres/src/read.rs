@@ -182,11 +182,11 @@ fn read_stream(
     let decoded = columns.iter().map(|column| DecodedColumn { kind: column.kind.clone(), field: column.field() }).collect();
     let decoder = RowDecoder::new(stream.name.to_string(), decoded, max_record.saturating_add(framing));
     let schema_id = output.schema(index, decoder.schema().clone())?;
-    // Views and policies of other people may need a search path of their own; elsewhere names of objects (`regclass` and its
+    // Views and policies of other people may need settings of their own; elsewhere names of objects (`regclass` and its
     // like) keep their schemas.
     let foreign_code = relation.kind == 'v' || relation.rows_hidden;
     if foreign_code {
-        connection.batch_execute("RESET search_path")?;
+        connection.batch_execute("RESET search_path; RESET jit")?;
     }
     let copy = connection.copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)"), max_record.saturating_add(framing))?;
     perf.query_ns += nanos(started.elapsed());
@@ -196,7 +196,7 @@ fn read_stream(
     let mut run = Run { stream, columns: &columns, index, schema_id, decoder, emitting: Duration::ZERO, target };
     run.drain(copy, output, perf)?;
     if foreign_code {
-        connection.batch_execute("SET search_path = pg_catalog")?;
+        connection.batch_execute("SET search_path = pg_catalog; SET jit = off")?;
     }
     Ok(())
 }

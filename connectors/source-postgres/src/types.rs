@@ -217,9 +217,15 @@ impl Kind {
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
-            Self::List { element, .. } => DataType::List(Arc::new(Field::new("item", element.data_type(), true))),
+            Self::List { element, .. } => DataType::List(Arc::new(element.item_field())),
             Self::Split(kind) => DataType::Struct(split::members(&kind.data_type())),
         }
+    }
+
+    /// The field of an array's elements of this kind.
+    pub(crate) fn item_field(&self) -> Field {
+        let extension = self.extension().map(|extension| ("ARROW:extension:name".to_owned(), extension.to_owned()));
+        Field::new("item", self.data_type(), true).with_metadata(extension.into_iter().collect())
     }
 
     /// The value of the field metadata `rapidbyte.pg.encoding`.

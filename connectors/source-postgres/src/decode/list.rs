@@ -5,7 +5,7 @@ use super::column::{ColumnBuilder, FinishError};
 use crate::types::Kind;
 use arrow_array::{ArrayRef, ListArray};
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{Field, FieldRef};
+use arrow_schema::FieldRef;
 use std::sync::Arc;
 
 /// Lists under construction.
@@ -29,7 +29,7 @@ impl ListValues {
     pub(super) fn new(element: &Kind, element_oid: u32, rows: usize) -> Self {
         let mut offsets = Vec::with_capacity(rows + 1);
         offsets.push(0);
-        let field = Arc::new(Field::new("item", element.data_type(), true));
+        let field = Arc::new(element.item_field());
         Self { offsets, items: ColumnBuilder::new(element, 0), field, element_oid }
     }
 

@@ -5,7 +5,7 @@ use super::{ValueError, numeric};
 use crate::types::Kind;
 use arrow_array::{ArrayRef, BinaryArray, StringArray, StructArray};
 use arrow_buffer::{NullBuffer, NullBufferBuilder};
-use arrow_schema::{ArrowError, Field, Fields};
+use arrow_schema::{ArrowError, Fields};
 use rapidbyte_sdk::split::members;
 use rapidbyte_sdk::text::{ColumnText, TextKind, push_date, push_micros};
 use std::sync::Arc;
@@ -139,11 +139,8 @@ fn write_text(kind: &Kind, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ValueE
             let mut one = ColumnBuilder::new(other, 1);
             one.push(bytes)?;
             let array = one.finish(true).map_err(|_| ValueError::Malformed("a text is not valid UTF-8"))?;
-            let mut field = Field::new("item", array.data_type().clone(), true);
-            if let Some(extension) = other.extension() {
-                field = field.with_metadata([("ARROW:extension:name".to_owned(), extension.to_owned())].into());
-            }
-            let texts = ColumnText::new(&field, &array).map_err(|_| ValueError::Malformed("an element has no text"))?;
+            let texts =
+                ColumnText::new(&other.item_field(), &array).map_err(|_| ValueError::Malformed("an element has no text"))?;
             if texts.write(0, &mut text) == TextKind::Null {
                 return Err(cut());
             }

@@ -12,4 +12,5 @@ mod record;
 mod scaffold;
 mod secrets;
 mod tables;
+mod types;
 mod wit_golden;
