@@ -81,9 +81,9 @@ INSERT INTO every_type (
   "Quoted ""name"" with spaces, commas & ü", sixty_three_bytes_long_column_name_xxxxxxxxxxxxxxxxxxxxxxxxxxxx, "select")
 SELECT
   i, random() < 0.5, (random() * 65535 - 32768)::int2, (random() * 4294967295 - 2147483648)::int4, (big())::int8, (random() * 10 ^ (random() * 60 - 30))::float4,
-  (random() - 0.5) * 10 ^ (random() * 300 - 150), big() * power(10::numeric, (random() * 40 - 20)::int), (random() * 20000000 - 10000000)::numeric(9,2),
+  (random() - 0.5) * 10 ^ (random() * 300 - 150), big() * power(10::numeric, (random() * 40 - 20)::int), (random() * 19999998 - 9999999)::numeric(9,2),
   big() / 1000000007, big() * big() / 1000003, big() * big() * big(), big() * power(10::numeric, 300) + big() / power(10::numeric, 400), (random() * 1000000)::int,
-  random() / 100, (big() / 10000)::bigint::money, word(30), word(30), left(word(20), 40), one('a', 'é', ' '), left(word(5), 5), word(9) || one('', '  '),
+  random() / 101, (big() / 10000)::bigint::money, word(30), word(30), left(word(20), 40), one('a', 'é', ' '), left(word(5), 5), word(9) || one('', '  '),
   left(word(10), 15)::name, one('a', '', '1')::"char", word(10), decode(md5(random()::text), 'hex'), md5(random()::text)::uuid,
   ('{ "b" : ' || big() || ',  "b":[1.50, ' || to_json(word(9)) || ']}')::json, jsonb_build_object('k', big(), word(5), jsonb_build_array(1.10, word(9), null, true)),
   one('$.a[*] ? (@ > 1)', 'strict $', '$."k"')::jsonpath, ('<a x="' || i || '">' || one('', 'text &amp; more', '<!-- c -->') || '</a>')::xml,
