@@ -182,9 +182,8 @@ fn read_stream(
     let decoded = columns.iter().map(|column| DecodedColumn { kind: column.kind.clone(), field: column.field() }).collect();
     let decoder = RowDecoder::new(stream.name.to_string(), decoded, max_record.saturating_add(framing));
     let schema_id = output.schema(index, decoder.schema().clone())?;
-    // Views and policies of other people may need settings of their own; elsewhere names of objects (`regclass` and its
-    // like) keep their schemas.
-    let foreign_code = relation.kind == 'v' || relation.rows_hidden;
+    // Views of other people may need settings of their own; elsewhere names of objects (`regclass` and its like) keep their schemas.
+    let foreign_code = relation.kind == 'v';
     if foreign_code {
         connection.batch_execute("RESET search_path; RESET jit")?;
     }
