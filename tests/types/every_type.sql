@@ -162,4 +162,5 @@ INSERT INTO every_type (id, c_domain_enum, a_int4, a_text, a_numeric, a_timestam
   (1000131, 'ok', '{{1,2},{3,NULL}}', '{{a,b},{c,NULL}}', '{{1.10}}', '{{infinity}}', '{{-infinity}}', '{{24:00}}', '{{ok,NULL}}', '{{1.5}}', '{{1 day}}', '{{t},{f}}', '{{"{}"}}', '{{00000000-0000-0000-0000-000000000000}}', '{{""}}', '{{"a"}}', '{{NaN}}'),
   (1000132, 'ok', '[5:6]={1,2}', '[0:1]={a,b}', '[-3:-3]={NaN}', NULL, NULL, NULL, '[2:2]={sad}', '[0:0]={NaN}', NULL, '[0:0]={t}', NULL, NULL, NULL, NULL, '[0:0]={-0}'),
   (1000133, 'ok', '{{{{{{1}}}}}}', '{NULL,"NULL","",null}', '{Infinity,-0.00}', '{"294276-12-31 23:59:59.999999"}', '{5874897-12-31}', NULL, NULL, '{NaN}', '{178000000 years,-2147483648:59:59.999999}', NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO every_type (id, c_domain_enum, a_citext, a_qchar, a_money) VALUES (1000140, 'ok', '{{A,b},{NULL,""}}', '{{a},{""}}', '[0:0]={92233720368547758.07}');
 DROP FUNCTION one, word, big, moment, span;
