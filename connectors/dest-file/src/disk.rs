@@ -1,5 +1,6 @@
 //! The granted folder. Paths are relative to it; every failure names the path and says what to do.
 
+use crate::folder;
 use rapidbyte_sdk::{BackoffClass, ConnectorError, ErrorCategory};
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
@@ -75,7 +76,7 @@ impl Disk {
 
     /// Makes the entries of a directory durable.
     pub(crate) fn sync_dir(&self, path: &str) -> Result<(), ConnectorError> {
-        File::open(self.at(path)).and_then(|dir| dir.sync_all()).map_err(|error| failed("make the folder durable", path, error))
+        folder::sync(&self.at(path)).map_err(|error| failed("make the folder durable", path, error))
     }
 
     /// Makes a file that must not exist yet.

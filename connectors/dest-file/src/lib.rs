@@ -9,6 +9,7 @@ mod control;
 mod destination;
 mod disk;
 mod evolution;
+mod folder;
 mod format;
 mod letters;
 mod manifest;
