@@ -86,7 +86,7 @@ impl Disk {
 
     /// Gives a file a second name. False when that name is taken.
     pub(crate) fn link(&self, from: &str, to: &str) -> Result<bool, ConnectorError> {
-        match fs::hard_link(self.at(from), self.at(to)) {
+        match folder::link(&self.at(from), &self.at(to)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(failed("make the hard link", to, error)),
@@ -98,7 +98,7 @@ impl Disk {
         self.ensure_dir(crate::names::STAGING)?;
         let temporary = format!("{}/link-{}", crate::names::STAGING, nonce());
         symlink(target, &self.at(&temporary)).map_err(|error| failed("make the symbolic link", path, error))?;
-        let moved = fs::rename(self.at(&temporary), self.at(path)).map_err(|error| failed("move the link", path, error));
+        let moved = folder::rename(&self.at(&temporary), &self.at(path)).map_err(|error| failed("move the link", path, error));
         if moved.is_err() {
             self.remove_file(&temporary)?;
         }

@@ -1,49 +1,78 @@
-//! Making a folder's entries durable.
+//! Acts on a folder's entries that commits rest on: flushing them, and giving a file a second or another name.
 
 #[cfg(target_os = "wasi")]
-pub(crate) use in_sandbox::sync;
+pub(crate) use in_sandbox::{link, rename, sync};
 #[cfg(not(target_os = "wasi"))]
-pub(crate) use native::sync;
+pub(crate) use native::{link, rename, sync};
 
 #[cfg(not(target_os = "wasi"))]
 mod native {
-    use std::fs::File;
+    use std::fs::{self, File};
     use std::io;
     use std::path::Path;
 
-    pub(crate) fn sync(path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+    pub(crate) fn sync(folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+
+    pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
     }
 }
 
-/// By the interface itself: C libraries that still go through WASI's preview 1 refuse to flush a folder.
+/// By the interface itself. Some C libraries for the sandbox refuse to flush a folder, because they go through WASI's preview 1,
+/// and take the second of two paths for both.
 #[cfg(target_os = "wasi")]
 mod in_sandbox {
     use std::io::{self, ErrorKind};
     use std::path::Path;
     use wasip2::filesystem::preopens;
-    use wasip2::filesystem::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
+    use wasip2::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 
-    pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    pub(crate) fn sync(folder: &Path) -> io::Result<()> {
+        let (granted, [below]) = within([folder])?;
+        granted
+            .open_at(PathFlags::empty(), below, OpenFlags::DIRECTORY, DescriptorFlags::READ)
+            .and_then(|folder| folder.sync())
+            .map_err(said)
+    }
+
+    pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
+        let (granted, [from, to]) = within([from, to])?;
+        granted.link_at(PathFlags::empty(), from, &granted, to).map_err(said)
+    }
+
+    pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+        let (granted, [from, to]) = within([from, to])?;
+        granted.rename_at(from, &granted, to).map_err(said)
+    }
+
+    /// The granted folder that all paths are in, and the paths within it.
+    fn within<const N: usize>(paths: [&Path; N]) -> io::Result<(Descriptor, [&str; N])> {
         for (granted, name) in preopens::get_directories() {
-            let Ok(below) = path.strip_prefix(&name) else { continue };
-            let below = below.to_str().filter(|below| !below.is_empty()).unwrap_or(".");
-            return granted
-                .open_at(PathFlags::empty(), below, OpenFlags::DIRECTORY, DescriptorFlags::READ)
-                .and_then(|folder| folder.sync())
-                .map_err(said);
+            let below = paths.map(|path| path.strip_prefix(&name).ok().and_then(Path::to_str));
+            if below.iter().all(Option::is_some) {
+                return Ok((granted, below.map(|path| path.filter(|path| !path.is_empty()).unwrap_or("."))));
+            }
         }
-        Err(io::Error::new(ErrorKind::NotFound, "the folder is in no granted one"))
+        Err(io::Error::new(ErrorKind::PermissionDenied, "the path is in no granted folder"))
     }
 
     fn said(code: ErrorCode) -> io::Error {
         let kind = match code {
             ErrorCode::Access | ErrorCode::NotPermitted => ErrorKind::PermissionDenied,
+            ErrorCode::Exist => ErrorKind::AlreadyExists,
             ErrorCode::InsufficientSpace => ErrorKind::StorageFull,
             ErrorCode::Quota => ErrorKind::QuotaExceeded,
             ErrorCode::NoEntry => ErrorKind::NotFound,
             ErrorCode::NotDirectory => ErrorKind::NotADirectory,
             ErrorCode::ReadOnly => ErrorKind::ReadOnlyFilesystem,
+            ErrorCode::Unsupported => ErrorKind::Unsupported,
+            ErrorCode::TooManyLinks => ErrorKind::TooManyLinks,
             _ => ErrorKind::Other,
         };
         io::Error::new(kind, code.name())
