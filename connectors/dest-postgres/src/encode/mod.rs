@@ -78,3 +78,33 @@ impl<'a> Rows<'a> {
         Ok(self.next < self.rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::builder::{ListBuilder, StringBuilder};
+    use arrow_array::{ArrayRef, BinaryArray, StringArray, StructArray};
+    use arrow_schema::{Field, Schema};
+    use rapidbyte_sdk::split;
+    use std::sync::Arc;
+
+    #[test]
+    fn arrays_in_their_send_form_get_the_number_of_the_element_type_here() {
+        // Two dimensions of one element each; servers before 14 compare the number with their own.
+        let mut send: Vec<u8> = [2_i32, 0, 0x5555, 1, 1, 1, 1, 1].iter().flat_map(|word| word.to_be_bytes()).collect();
+        send.push(b'a');
+        let mut plain = ListBuilder::new(StringBuilder::new());
+        plain.append_null();
+        let plain: ArrayRef = Arc::new(plain.finish());
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["{{a}}"]));
+        let members = split::members(plain.data_type());
+        let array = StructArray::new(members, vec![plain, Arc::new(BinaryArray::from(vec![&send[..]])), text], None);
+        let schema = Schema::new(vec![Field::new("a", array.data_type().clone(), true)]);
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(array)]).unwrap();
+        let codec = Codec { wire: Wire::Array { element: Box::new(Wire::Text), oid: 0x7777 }, postgres: true };
+        let mut out = Vec::new();
+        assert!(!Rows::new(&batch, &[codec]).unwrap().fill(&mut out, usize::MAX).unwrap());
+        send[8..12].copy_from_slice(&0x7777_u32.to_be_bytes());
+        assert_eq!(out[6..], send);
+    }
+}
