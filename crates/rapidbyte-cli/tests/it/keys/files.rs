@@ -1,6 +1,7 @@
 //! The keys of `dest-file` and `dest-stdout`.
 
 use super::{Pair, Pipeline, Shown, differs};
+use rapidbyte_testkit::Postgres;
 
 pub(super) fn of_dest_file() -> Vec<Pair> {
     // Small batches, so that a file can be closed between two; and a column that is empty.
@@ -38,8 +39,28 @@ pub(super) fn of_dest_file() -> Vec<Pair> {
             ("format: csv, csv: { delimiter: \";\" }", ";updated_at;x"),
             ("format: csv, csv: { delimiter: \"|\" }", "|updated_at|x"),
         ),
+        unsupported_values(),
         file("csv.null", ("format: csv, csv: { \"null\": NIL }", ",NIL\n"), ("format: csv, csv: { \"null\": NONE }", ",NONE\n")),
     ]
+}
+
+/// Only PostgreSQL has a value that no file can hold.
+fn unsupported_values() -> Pair {
+    let database = Postgres::shared().database("keys_files");
+    database.sql("CREATE TABLE t AS SELECT 'infinity'::date AS d");
+    let base = Pipeline::new()
+        .with("source", "source-postgres")
+        .with("source_config", format!("{{ {} }}", database.config()))
+        .with("stream", "name: t")
+        .with("rest", "resources: { max_retries: 0 }\n");
+    let config = |policy: &str| format!("{{ path: out, format: jsonl, unsupported_values: {policy} }}");
+    differs(
+        "unsupported_values",
+        &base,
+        "destination_config",
+        (&config("null"), "{\"d\":null}"),
+        (&config("text"), "{\"d\":\"infinity\"}"),
+    )
 }
 
 pub(super) fn of_dest_stdout() -> Vec<Pair> {

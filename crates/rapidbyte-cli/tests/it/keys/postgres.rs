@@ -113,6 +113,26 @@ impl Party {
         pair(key, self.with(&self.and(one.0), one.1), self.with(&self.and(other.0), other.1))
     }
 
+    /// A pair over a table with a type of its user, which is asked for and removed afterwards.
+    fn missing_types(&self) -> Pair {
+        let source = server().postgres.database("keys_types");
+        source.sql("CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE typed AS SELECT 'ok'::mood AS m");
+        let of = "SELECT 'm is ' || format_type(atttypid, NULL) || ';' FROM pg_attribute
+                  WHERE attrelid = 'public.typed'::regclass AND attname = 'm'; DROP TABLE public.typed; DROP TYPE IF EXISTS public.mood";
+        let side = |policy: &str, shows: &str| {
+            let mut side = Pipeline::new()
+                .with("source", "source-postgres")
+                .with("source_config", format!("{{ {} }}", source.config()))
+                .with("stream", "name: typed")
+                .with("destination", "dest-postgres")
+                .with("destination_config", format!("{{ {} }}", self.and(&format!("missing_types: {policy}"))))
+                .shows(shows);
+            side.asks = Some((self.database.clone(), of.to_owned()));
+            side
+        };
+        pair("missing_types", side("create", "m is mood;"), side("text", "m is text;"))
+    }
+
     /// A pair of what works and what is refused.
     fn refused(&self, key: &str, from: &str, to: &str, shows: &str) -> Pair {
         pair(key, self.with(&self.database.config(), "exit 0"), self.with(&self.but(from, to), shows))
@@ -134,7 +154,7 @@ pub(super) fn pairs(role: Role) -> Vec<Pair> {
         Role::Source => ("\"v\":\"name=", "\"v\":\"apart\""),
         Role::Destination => ("location public.orders", "location apart.orders"),
     };
-    vec![
+    let mut pairs = vec![
         party.refused("host", "127.0.0.1", "host.invalid", "host.invalid"),
         party.refused("port", &port, "port: 1", "exit 6"),
         party.refused("user", postgres.user(), "stranger", "exit 4"),
@@ -169,5 +189,9 @@ pub(super) fn pairs(role: Role) -> Vec<Pair> {
             party.with(&patient(2), "the server was silent for 2 seconds"),
         ),
         party.added("application_name", ("application_name: first", "name=first;"), ("application_name: second", "name=second;")),
-    ]
+    ];
+    if role == Role::Destination {
+        pairs.push(party.missing_types());
+    }
+    pairs
 }
