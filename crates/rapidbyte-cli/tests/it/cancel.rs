@@ -38,7 +38,7 @@ fn a_signal_ends_a_run_within_two_seconds() {
 fn a_signal_ends_a_run_whose_connector_spins() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let project = Project::with_pipeline(&format!(
-            "version: \"1.0\"\npipeline: spinning\nsource: {{ use: {}, streams: [ {{ name: none }} ] }}\ndestination: {{ use: dest-stdout }}\n",
+            "version: \"1.0\"\npipeline: spinning\nsource: {{ use: {}, streams: [ {{ name: none }} ] }}\ndestination: {{ use: dest-file, config: {{ path: out }} }}\n",
             packed_fixture("probe-spin").display()
         ));
         let mut run = project.run().start();
@@ -46,6 +46,8 @@ fn a_signal_ends_a_run_whose_connector_spins() {
         run.signal(signal);
         let ended = run.finish().exit(code);
         assert!(ended.duration < SOON, "SIG{signal} took {:?}", ended.duration);
+        // The result is there, so the run has come to its end, and was not left behind.
+        assert_eq!(ended.json()["exit_code"], code);
     }
 }
 
