@@ -1,7 +1,8 @@
 //! The keys of a pipeline document: one table that the reader, the published JSON Schema and the tests share.
 
 use rapidbyte_types::{
-    DataErrorPolicy, NewColumnPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy, WriteMode,
+    DataErrorPolicy, NewColumnPolicy, NullCursorPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy,
+    WriteMode,
 };
 use serde_json::{Map, Value, json};
 
@@ -120,6 +121,17 @@ static KEYS: &[KeyInfo] = &[
     ),
     optional("source.streams[].sync_mode", KeyKind::Word(SyncMode::WORDS), "\"full_refresh\"", "How the stream is read."),
     derived("source.streams[].cursor_field", KeyKind::Text, "The column that orders an `incremental` read; nothing without it."),
+    derived(
+        "source.streams[].safe_boundary",
+        KeyKind::Text,
+        "What an `incremental` read does about rows that commit late: `xact_horizon`, `lookback(5m)`, `lookback(1000)` or `none`; as \
+         the source finds best when absent.",
+    ),
+    derived(
+        "source.streams[].null_cursor",
+        KeyKind::Word(NullCursorPolicy::WORDS),
+        "What an `incremental` read does about rows whose cursor is NULL; `fail` when absent.",
+    ),
     derived("source.streams[].columns", KeyKind::TextList, "The columns to read, in this order; all of them when absent."),
     derived("source.streams[].destination", KeyKind::Object, "What is different at the destination for this stream."),
     derived(
@@ -135,7 +147,7 @@ static KEYS: &[KeyInfo] = &[
     derived(
         "source.streams[].destination.primary_key",
         KeyKind::TextList,
-        "The key for `upsert`; `destination.primary_key` when absent.",
+        "The key for `upsert`; `destination.primary_key` when absent, else the source's own key.",
     ),
     optional("transforms", KeyKind::ObjectList { min: 0, max: 32 }, "[]", "What rows pass through, in order."),
     required("transforms[].use", KeyKind::Text, "The connector, as in `source.use`."),
@@ -144,7 +156,11 @@ static KEYS: &[KeyInfo] = &[
     required("destination.use", KeyKind::Text, "The connector, as in `source.use`."),
     optional("destination.config", KeyKind::Config, "{}", "The connector's own configuration."),
     optional("destination.write_mode", KeyKind::Word(WriteMode::WORDS), "\"append\"", "How rows meet those already there."),
-    derived("destination.primary_key", KeyKind::TextList, "The key for `upsert`, in order; nothing without it."),
+    derived(
+        "destination.primary_key",
+        KeyKind::TextList,
+        "The key for `upsert`, in order; each stream's own key at the source when absent.",
+    ),
     optional(
         "destination.on_data_error",
         KeyKind::Word(DataErrorPolicy::WORDS),

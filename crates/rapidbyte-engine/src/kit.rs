@@ -10,7 +10,7 @@ use rapidbyte_runtime::{
     InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess, StdoutMode,
     TransformInstance, link,
 };
-use rapidbyte_types::{ConnectorError, StreamContext};
+use rapidbyte_types::{ConnectorError, NullCursorPolicy, StreamContext, SyncMode};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -292,6 +292,22 @@ fn able(source: &Part, destination: &Part, streams: &[StreamContext]) -> Result<
         if !reads.supports_sync_mode(stream.sync_mode) {
             let known = reads.roles.source.iter().flat_map(|role| role.supported_sync_modes.iter().map(|mode| mode.as_str()));
             return refused(source, "sync_mode", stream.sync_mode.as_str(), known.collect());
+        }
+        let has = |features: Option<&Vec<String>>, feature: &str| features.is_some_and(|all| all.iter().any(|one| one == feature));
+        let source_has = |feature| has(reads.roles.source.as_ref().map(|role| &role.features), feature);
+        let keys =
+            [("safe_boundary", stream.safe_boundary.is_some()), ("null_cursor", stream.null_cursor != NullCursorPolicy::Fail)];
+        if let Some((key, _)) = keys.into_iter().find(|(key, set)| *set && !source_has(key)) {
+            let error = ConnectorError::config("unsupported_key", format!("`{}` does not know `{key}`", source.name))
+                .with_hint(format!("leave `{key}` out"));
+            return Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&stream.name));
+        }
+        if stream.sync_mode == SyncMode::Incremental
+            && !has(writes.roles.destination.as_ref().map(|role| &role.features), "open_ended")
+        {
+            let message = format!("`{}` keeps no place from which an incremental load could go on", destination.name);
+            let error = ConnectorError::config("unsupported_mode", message).with_hint("use `sync_mode: full_refresh`");
+            return Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&stream.name));
         }
         if !writes.supports_write_mode(stream.write_mode) {
             let known =

@@ -61,6 +61,61 @@ pub(crate) fn start(claimed: &Claimed, noted: Option<Noted>, fingerprint: &Finge
     Start::Plan { pinned, next }
 }
 
+/// What stands before the snapshot's name of an open-ended load. Fingerprints begin with a digit or letter.
+const OPEN_ENDED: &str = "~";
+
+/// Why a stream's load can't be gone on with in the way the pipeline says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stuck {
+    /// The open generation is an incremental one, the pipeline asks for a full refresh.
+    Incremental,
+    /// Write mode, key, columns or target are other ones.
+    OtherWay,
+}
+
+/// How an open-ended load is gone on with, or begins: what the source may go on with, and the number of a new generation.
+/// An unfinished full refresh gives way, as nothing of it is visible; an open-ended load never does.
+pub(crate) fn start_open_ended(
+    claimed: &Claimed,
+    noted: Option<Noted>,
+    print: &OpenPrint,
+) -> Result<(Option<Generation>, u64), Stuck> {
+    let next = claimed.newest_generation.max(noted.map_or(0, |noted| noted.generation)) + 1;
+    match &claimed.generation {
+        Some(open) if open.snapshot.starts_with(OPEN_ENDED) => match print.strip(&open.snapshot) {
+            Some(snapshot) => Ok((Some(Generation { snapshot: snapshot.to_owned(), ..open.clone() }), next)),
+            None => Err(Stuck::OtherWay),
+        },
+        _ => Ok((None, next)),
+    }
+}
+
+/// Whether an open generation is open-ended.
+pub(crate) fn is_open_ended(generation: &Generation) -> bool {
+    generation.snapshot.starts_with(OPEN_ENDED)
+}
+
+/// Names what must not change while an open-ended load goes on: where rows go, how, and which columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenPrint(String);
+
+impl OpenPrint {
+    pub(crate) fn new(stream: &StreamContext) -> Self {
+        // No connector has a part in it: a new version of a transform is no reason to load everything again.
+        let keyed = [("key".to_owned(), stream.primary_key.join("\u{0}"))];
+        Self(format!("{OPEN_ENDED}{}/", Fingerprint::new(stream, &keyed).0))
+    }
+
+    /// The name under which the destination keeps the generation.
+    pub(crate) fn stamp(&self, snapshot: &str) -> String {
+        format!("{}{snapshot}", self.0)
+    }
+
+    fn strip<'a>(&self, stamped: &'a str) -> Option<&'a str> {
+        stamped.strip_prefix(&self.0)
+    }
+}
+
 /// The newest receipt of each partition of a generation.
 pub(crate) fn newest_receipt<'a>(receipts: &'a [Receipt], generation: u64, partition: &str) -> Option<&'a Receipt> {
     receipts.iter().filter(|r| r.generation == generation && r.partition == partition).max_by_key(|r| r.seq)
@@ -197,6 +252,26 @@ mod tests {
         assert_eq!(start(&claimed(3, Some(generation(3, "a")), receipts), None, &other), Start::Plan { pinned: None, next: 4 });
         let masked = Fingerprint::new(&StreamContext::full_refresh(StreamName::new("s")), &[("sha".into(), "{}".into())]);
         assert_eq!(masked.strip(&print().stamp("a")), None);
+    }
+
+    #[test]
+    fn an_open_ended_load_is_gone_on_with_and_never_discarded() {
+        let mut stream = StreamContext::full_refresh(StreamName::new("s"));
+        stream.sync_mode = rapidbyte_types::SyncMode::Incremental;
+        let print = OpenPrint::new(&stream);
+        assert_eq!(start_open_ended(&claimed(0, None, vec![]), None, &print), Ok((None, 1)));
+        let open = Generation { number: 3, snapshot: print.stamp("a"), partitions: Vec::new() };
+        assert!(is_open_ended(&open));
+        let (pinned, next) = start_open_ended(&claimed(3, Some(open.clone()), vec![]), None, &print).expect("the same way");
+        assert_eq!((pinned.expect("gone on with").snapshot.as_str(), next), ("a", 4));
+        stream.write_mode = rapidbyte_types::WriteMode::Upsert;
+        let other = OpenPrint::new(&stream);
+        assert_eq!(start_open_ended(&claimed(3, Some(open), vec![]), None, &other), Err(Stuck::OtherWay));
+        stream.primary_key = vec!["id".into()];
+        assert_ne!(OpenPrint::new(&stream), other);
+        // A full refresh that was not finished gives way.
+        assert!(!is_open_ended(&generation(3, "a")));
+        assert_eq!(start_open_ended(&claimed(3, Some(generation(3, "a")), vec![]), None, &other), Ok((None, 4)));
     }
 
     #[test]

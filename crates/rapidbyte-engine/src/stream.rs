@@ -3,14 +3,16 @@
 use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};
 use crate::kit::Kit;
-use crate::load::{self, Claimed, Fingerprint, Noted, RESERVED_PREFIX, Start};
+use crate::load::{self, Claimed, Fingerprint, Noted, OpenPrint, RESERVED_PREFIX, Start};
 use crate::observe::{Observer, RunEvent};
 use crate::report::{StreamReport, Timings};
 use crate::retry;
 use crate::task::{self, Moved, Share, blocking};
-use rapidbyte_runtime::{NoState, PlanRequest, PrepareRequest, PublishRequest, SourceInstance, StateAccess, mark};
+use rapidbyte_runtime::{NoState, PartitionPlan, PlanRequest, PrepareRequest, PublishRequest, SourceInstance, StateAccess, mark};
 use rapidbyte_state::{GenerationRecord, GenerationState, PipelineId, StateStore};
-use rapidbyte_types::{CommitState, ErrorCategory, Generation, Partition, PublishSummary, Receipt, RunContext, StreamContext};
+use rapidbyte_types::{
+    CommitState, ConnectorError, ErrorCategory, Generation, Partition, PublishSummary, Receipt, RunContext, StreamContext, SyncMode,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -110,6 +112,12 @@ impl Attempt<'_> {
         let run = self.run;
         let fingerprint = Fingerprint::new(self.stream, &run.kit.prints());
         let noted = self.noted(&fingerprint).await?;
+        if self.open_ended() {
+            return self.go_on_open_ended(claimed, noted, report).await;
+        }
+        if claimed.generation.as_ref().is_some_and(load::is_open_ended) {
+            return Err(self.stuck(load::Stuck::Incremental));
+        }
         let start = load::start(&claimed, noted, &fingerprint);
         match start {
             Start::RecordEnd { generation } | Start::Publish { generation } => {
@@ -139,6 +147,85 @@ impl Attempt<'_> {
         }))
     }
 
+    fn open_ended(&self) -> bool {
+        self.stream.sync_mode == SyncMode::Incremental
+    }
+
+    /// An open-ended load is never discarded without a word from the user.
+    fn stuck(&self, why: load::Stuck) -> EngineError {
+        let message = match why {
+            load::Stuck::Incremental => "the stream is loaded incrementally so far, and can't become a full refresh on its way",
+            load::Stuck::OtherWay => {
+                "the stream's incremental load was begun with another `write_mode`, key, target or other `columns`"
+            }
+        };
+        let error = ConnectorError::config("mode_changed", message)
+            .with_hint("say it as it was; or give the pipeline another name to load the stream from the start");
+        EngineError::new(Stage::Plan, Cause::Connector(error))
+    }
+
+    /// Moves what is new. There is nothing to publish: each commit is visible.
+    async fn go_on_open_ended(
+        &self,
+        claimed: Claimed,
+        noted: Option<Noted>,
+        report: &mut StreamReport,
+    ) -> Result<bool, EngineError> {
+        let run = self.run;
+        let print = OpenPrint::new(self.stream);
+        let (pinned, next) = load::start_open_ended(&claimed, noted, &print).map_err(|why| self.stuck(why))?;
+        let (planner, plan) = self.plan(pinned.clone()).await?;
+        if let Some(pinned) = &pinned
+            && pinned.snapshot != plan.snapshot
+        {
+            let message = "the table, its cursor column, its key or one of their types is not what the load was begun with";
+            let error = ConnectorError::data("source_changed", message).with_hint(
+                "set `cursor_field` back if it was changed; or give the pipeline another name to load the stream from the start",
+            );
+            return Err(EngineError::new(Stage::Source, Cause::Connector(error)).in_connector(run.kit.source_name()));
+        }
+        if plan.partitions.len() != 1 {
+            let message = format!("an incremental stream has one partition, and the plan has {}", plan.partitions.len());
+            return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
+        }
+        let load = Load {
+            generation: Generation {
+                number: pinned.map_or(next, |pinned| pinned.number),
+                snapshot: print.stamp(&plan.snapshot),
+                partitions: plan.partitions,
+            },
+            token: plan.token,
+            epoch: claimed.epoch,
+            receipts: claimed.receipts,
+        };
+        self.prepare(&load).await?;
+        let shares = self.shares(&load);
+        report.partitions = shares.len() as u64;
+        report.location = self.stream.target.to_string();
+        run.observer.event(RunEvent::Planned { stream: &self.stream.name, partitions: shares.len(), resumed: false });
+        let ends = self.move_shares(shares, report).await?;
+        report.rows_published = report.rows_written;
+        if ends.output_closed {
+            return Ok(true);
+        }
+        self.confirm(planner, &load, ends.last).await?;
+        Ok(false)
+    }
+
+    /// Asks the source how the stream is read. The planner holds what the plan pins.
+    async fn plan(&self, pinned: Option<Generation>) -> Result<(SourceInstance, PartitionPlan), EngineError> {
+        let run = self.run;
+        let state: Arc<dyn StateAccess> = Arc::new(NoState);
+        let mut planner = run.kit.open_source(Some(self.stream), &state).await?;
+        let request = PlanRequest { run: self.context(), stream: self.stream.clone(), max_partitions: run.parallelism, pinned };
+        let plan = planner.plan_partitions(request).await.map_err(|error| self.source_error(error))?;
+        if plan.partitions.is_empty() || plan.partitions.iter().any(|partition| partition.id.starts_with(RESERVED_PREFIX)) {
+            let message = format!("the plan has no partitions, or one whose id begins with `{RESERVED_PREFIX}`");
+            return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
+        }
+        Ok((planner, plan))
+    }
+
     async fn plan_and_move(
         &self,
         claimed: Claimed,
@@ -148,19 +235,7 @@ impl Attempt<'_> {
         report: &mut StreamReport,
     ) -> Result<bool, EngineError> {
         let run = self.run;
-        let state: Arc<dyn StateAccess> = Arc::new(NoState);
-        let mut planner = run.kit.open_source(Some(self.stream), &state).await?;
-        let request = PlanRequest {
-            run: self.context(),
-            stream: self.stream.clone(),
-            max_partitions: run.parallelism,
-            pinned: pinned.clone(),
-        };
-        let plan = planner.plan_partitions(request).await.map_err(|error| self.source_error(error))?;
-        if plan.partitions.is_empty() || plan.partitions.iter().any(|partition| partition.id.starts_with(RESERVED_PREFIX)) {
-            let message = format!("the plan has no partitions, or one whose id begins with `{RESERVED_PREFIX}`");
-            return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
-        }
+        let (planner, plan) = self.plan(pinned.clone()).await?;
         let resumed = pinned.as_ref().filter(|pinned| pinned.snapshot == plan.snapshot);
         let number = resumed.map_or(next, |pinned| pinned.number);
         let load = Load {
@@ -264,7 +339,7 @@ impl Attempt<'_> {
                 run.observer.event(RunEvent::Peek { stream: &self.stream.name, table });
             }
             ends.output_closed |= moved.output_closed;
-            ends.last = moved.end;
+            ends.last = moved.end.or(ends.last);
         }
         Ok(ends)
     }

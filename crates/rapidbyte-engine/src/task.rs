@@ -12,10 +12,10 @@ use rapidbyte_runtime::{
 };
 use rapidbyte_state::{DurableReceipt, PipelineId, StateStore};
 use rapidbyte_types::{
-    ConnectorError, DeadLetter, Partition, Position, ReadSummary, Receipt, RunContext, StreamContext, StreamName, TransformSummary,
-    WriteSummary,
+    ConnectorError, DeadLetter, Partition, Position, ReadSummary, Receipt, RunContext, StreamContext, StreamName, SyncMode,
+    TransformSummary, WriteSummary,
 };
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -38,13 +38,20 @@ pub(crate) struct Share {
     pub(crate) receipt: Option<Receipt>,
 }
 
+impl Share {
+    /// Its partition never ends: the next run goes on behind the newest receipt.
+    fn open_ended(&self) -> bool {
+        self.stream.sync_mode == SyncMode::Incremental
+    }
+}
+
 /// What was moved.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
     pub(crate) read: ReadSummary,
     pub(crate) write: WriteSummary,
     pub(crate) transformed: Vec<TransformSummary>,
-    /// The share's last receipt.
+    /// The share's last receipt; of an open-ended one the newest of this run, if it made any.
     pub(crate) end: Option<Receipt>,
     pub(crate) rows_durable: u64,
     pub(crate) bytes_durable: u64,
@@ -63,21 +70,39 @@ struct Gate {
     sent: SentBarriers,
     newest: Arc<Mutex<Option<Position>>>,
     ids: Arc<AtomicU64>,
+    /// Something came after the newest barrier, and after the newest commit.
+    open: Arc<Open>,
     stream: StreamName,
     observer: Arc<dyn Observer>,
 }
 
+/// What has come and is not covered yet.
+#[derive(Default)]
+struct Open {
+    /// Rows without a barrier after them.
+    rows: AtomicBool,
+    /// Rows or barriers that no commit covers.
+    window: AtomicBool,
+}
+
 impl BarrierGate for Gate {
     fn batch(&mut self, _stream: u32, rows: u32, bytes: u64) {
+        self.open.rows.store(true, Ordering::Release);
+        self.open.window.store(true, Ordering::Release);
         self.checkpoint.batch(rows.into(), bytes);
         self.observer.event(RunEvent::Read { stream: &self.stream, rows: rows.into(), bytes });
     }
 
     fn barrier(&mut self, position: &Position) -> Option<BarrierDecision> {
-        *lock(&self.newest) = Some(position.clone());
+        let moved = lock(&self.newest).replace(position.clone()).as_ref() != Some(position);
+        self.open.rows.store(false, Ordering::Release);
+        if moved {
+            self.open.window.store(true, Ordering::Release);
+        }
         if !self.checkpoint.barrier(Instant::now()) {
             return None;
         }
+        self.open.window.store(false, Ordering::Release);
         self.next_id += 1;
         self.ids.store(self.next_id, Ordering::Release);
         lock(&self.sent).push((self.next_id, Some(position.clone())));
@@ -177,7 +202,7 @@ async fn mirror(
         seen.rows += more_rows;
         seen.bytes += more_bytes;
         seen.commits += 1;
-        if receipt.last {
+        if receipt.last || share.open_ended() {
             seen.end = Some(receipt);
         }
     }
@@ -220,6 +245,7 @@ pub(crate) async fn run(
         sent: Arc::clone(&sent),
         newest: Arc::clone(&newest),
         ids: Arc::clone(&ids),
+        open: Arc::default(),
         stream: share.stream.name.clone(),
         observer: Arc::clone(&observer),
     };
@@ -253,13 +279,14 @@ pub(crate) async fn run(
         mirror: acked,
     };
     stages.spawn(write(Arc::clone(kit), share.clone(), guest_state, next, acks));
+    let ends = !share.open_ended();
     stages.spawn(async move { mirror(receipts, share, state, observer, durable).await.map(Ended::Mirrored) });
 
-    collect(stages).await
+    collect(stages, ends).await
 }
 
 /// Waits for every stage. Once one has failed, the others get a moment to say whether it was only an echo of theirs.
-async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>) -> Result<Moved, EngineError> {
+async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>, ends: bool) -> Result<Moved, EngineError> {
     let mut moved = Moved::default();
     let mut echo: Option<EngineError> = None;
     loop {
@@ -301,7 +328,7 @@ async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>) -> Result<Move
     }
     match echo {
         Some(error) => Err(error),
-        None if moved.end.is_none() => Err(EngineError::internal(
+        None if ends && moved.end.is_none() => Err(EngineError::internal(
             Stage::Destination,
             "no_last_receipt",
             "the destination ended without acknowledging the end of the share",
@@ -320,7 +347,7 @@ async fn read(
     sent: SentBarriers,
 ) -> Result<Ended, EngineError> {
     let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
-    let (newest, ids) = (Arc::clone(&gate.newest), Arc::clone(&gate.ids));
+    let (newest, ids, open) = (Arc::clone(&gate.newest), Arc::clone(&gate.ids), Arc::clone(&gate.open));
     let mut source = kit.open_source(Some(&share.stream), &guest_state).await?;
     let request = ReadRequest {
         run: share.run.clone(),
@@ -331,11 +358,19 @@ async fn read(
         follow: false,
     };
     let summary = source.read(request, out.clone(), Box::new(gate), durable).await.map_err(fail)?;
-    let id = ids.load(Ordering::Acquire) + 1;
-    let position = lock(&newest).clone();
-    lock(&sent).push((id, position.clone()));
-    let end = Barrier { id, commit: true, last: true, position, transform_state: Vec::new() };
-    for event in [Event::Barrier(end), Event::End] {
+    if share.open_ended() && open.rows.load(Ordering::Acquire) {
+        let message = "the source ended without a barrier after its last rows, so that nothing says where the next run goes on";
+        return Err(EngineError::internal(Stage::Source, "missing_barrier", message).in_connector(kit.source_name()));
+    }
+    let mut events = vec![Event::End];
+    if !share.open_ended() || open.window.load(Ordering::Acquire) {
+        let id = ids.load(Ordering::Acquire) + 1;
+        let position = lock(&newest).clone();
+        lock(&sent).push((id, position.clone()));
+        let last = !share.open_ended();
+        events.insert(0, Event::Barrier(Barrier { id, commit: true, last, position, transform_state: Vec::new() }));
+    }
+    for event in events {
         out.send(event).await.map_err(|error| EngineError::guest(Stage::Source, error.into()))?;
     }
     source.close().await.map_err(fail)?;

@@ -191,11 +191,16 @@ impl From<ours::StreamContext> for wit::StreamContext {
             sync_mode,
             write_mode,
             cursor_field,
+            safe_boundary,
+            null_cursor,
             primary_key,
             selected_columns,
             limits,
             policies,
         } = context;
+        let boundary = safe_boundary.map(|boundary| (ours::StreamContext::SAFE_BOUNDARY.to_owned(), boundary.to_string()));
+        let nulls = (null_cursor != ours::NullCursorPolicy::Fail)
+            .then(|| (ours::StreamContext::NULL_CURSOR.to_owned(), null_cursor.to_string()));
         Self {
             name: name.into(),
             target: target.into(),
@@ -206,7 +211,7 @@ impl From<ours::StreamContext> for wit::StreamContext {
             selected_columns,
             limits: limits.into(),
             policies: policies.into(),
-            extensions: Vec::new(),
+            extensions: boundary.into_iter().chain(nulls).collect(),
         }
     }
 }

@@ -181,9 +181,13 @@ fn context_from_wit(context: w::StreamContext) -> StreamContext {
         selected_columns,
         limits,
         policies,
-        extensions: _,
+        extensions,
     } = context;
+    // A word of a later version is as good as none here; whoever must follow it refuses by its manifest's features.
+    let said = |key: &str| extensions.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
     StreamContext {
+        safe_boundary: said(StreamContext::SAFE_BOUNDARY).and_then(|text| text.parse().ok()),
+        null_cursor: said(StreamContext::NULL_CURSOR).and_then(|text| text.parse().ok()).unwrap_or(NullCursorPolicy::Fail),
         name: name_from_wit(name),
         target: name_from_wit(target),
         sync_mode: sync_mode_from_wit(sync_mode),

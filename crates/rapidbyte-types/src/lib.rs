@@ -5,12 +5,14 @@
 
 mod error;
 mod generation;
+mod incremental;
 mod stream;
 mod summary;
 mod words;
 
 pub use error::{BackoffClass, CommitState, ConnectorError, ErrorCategory, ErrorScope};
 pub use generation::{DeadLetter, Generation, Partition, Receipt};
+pub use incremental::{Lookback, NullCursorPolicy, SafeBoundary, UnknownBoundary};
 pub use stream::{Limits, Policies, Position, RunContext, StreamContext, StreamName};
 pub use summary::{
     CheckItem, CheckStatus, ConnectorSpec, PublishSummary, ReadPerf, ReadSummary, TransformSummary, WritePerf, WriteSummary,

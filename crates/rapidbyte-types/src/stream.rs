@@ -1,5 +1,6 @@
 //! Streams and what both ends need to know of them.
 
+use crate::incremental::{NullCursorPolicy, SafeBoundary};
 use crate::words::{
     CursorType, DataErrorPolicy, NewColumnPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy, WriteMode,
 };
@@ -126,7 +127,11 @@ pub struct StreamContext {
     pub write_mode: WriteMode,
     /// The column that orders an incremental read.
     pub cursor_field: Option<String>,
-    /// The key for upserts, in order.
+    /// How an incremental read keeps from missing rows that commit late; `None` = as the source finds best.
+    pub safe_boundary: Option<SafeBoundary>,
+    /// What an incremental read does about rows whose cursor is NULL.
+    pub null_cursor: NullCursorPolicy,
+    /// The key for upserts, in order; empty = the source's own.
     pub primary_key: Vec<String>,
     /// `None` = every column, else exactly these, in this order.
     pub selected_columns: Option<Vec<String>>,
@@ -137,6 +142,11 @@ pub struct StreamContext {
 }
 
 impl StreamContext {
+    /// The key under which [`StreamContext::safe_boundary`] crosses the boundary, among the extensions.
+    pub const SAFE_BOUNDARY: &'static str = "rapidbyte.safe_boundary";
+    /// The same for [`StreamContext::null_cursor`].
+    pub const NULL_CURSOR: &'static str = "rapidbyte.null_cursor";
+
     /// A full refresh appended under the source's own name, with default bounds and policies.
     pub fn full_refresh(name: StreamName) -> Self {
         Self {
@@ -145,6 +155,8 @@ impl StreamContext {
             sync_mode: SyncMode::FullRefresh,
             write_mode: WriteMode::Append,
             cursor_field: None,
+            safe_boundary: None,
+            null_cursor: NullCursorPolicy::Fail,
             primary_key: Vec::new(),
             selected_columns: None,
             limits: Limits::default(),

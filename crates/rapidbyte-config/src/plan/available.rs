@@ -18,14 +18,11 @@ const fn line(key: &'static str, word: &'static str, hint: &'static str) -> NotA
     NotAvailable { key, word, hint }
 }
 
-const FULL_REFRESH: &str = "use `sync_mode: full_refresh`";
-const WRITE: &str = "use `write_mode: append` or `write_mode: replace`";
+const READ: &str = "use `sync_mode: full_refresh` or `sync_mode: incremental`";
 const FAIL: &str = "use `on_data_error: fail`";
 
 static NOT_AVAILABLE: &[NotAvailable] = &[
-    line("sync_mode", "incremental", FULL_REFRESH),
-    line("sync_mode", "cdc", FULL_REFRESH),
-    line("write_mode", "upsert", WRITE),
+    line("sync_mode", "cdc", READ),
     line("on_data_error", "skip", FAIL),
     line("on_data_error", "dlq", FAIL),
     line("new_column", "ignore", "use `new_column: add`"),

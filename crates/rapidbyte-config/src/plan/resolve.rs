@@ -3,7 +3,9 @@
 use super::{ConnectorPlan, PipelinePlan, Resources, StatePlan, available, reference};
 use crate::error::{ConfigError, ConfigErrorKind, Mark};
 use crate::spec::{ConnectorSpec, DestinationSpec, Marked, PipelineSpec, ResourcesSpec, StateBackend, StateSpec, StreamSpec};
-use rapidbyte_types::{Limits, Policies, StreamContext, StreamName, SyncMode, WriteMode};
+use rapidbyte_types::{
+    Limits, NullCursorPolicy, Policies, SafeBoundary, StreamContext, StreamName, SyncMode, UnknownBoundary, WriteMode,
+};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -152,6 +154,17 @@ fn stream(
         None => StreamName::new(name.name.clone()),
     };
     let sync_mode = value(spec.sync_mode.as_ref(), SyncMode::FullRefresh);
+    let unread = [
+        ("safe_boundary", spec.safe_boundary.as_ref().map(|key| key.mark)),
+        ("null_cursor", spec.null_cursor.as_ref().map(|key| key.mark)),
+    ];
+    if let (Some((key, mark)), true) =
+        (unread.into_iter().find_map(|(key, mark)| Some((key, mark?))), sync_mode != SyncMode::Incremental)
+    {
+        let message = format!("`{key}` has no effect with `sync_mode: {sync_mode}`");
+        return Err(error(ConfigErrorKind::Conflict, mark, message).with_hint(format!("leave `{key}` out")));
+    }
+    let safe_boundary = spec.safe_boundary.as_ref().map(boundary).transpose()?;
     match &spec.cursor_field {
         Some(cursor) if sync_mode != SyncMode::Incremental => {
             let message = format!("`cursor_field` has no effect with `sync_mode: {sync_mode}`");
@@ -165,12 +178,16 @@ fn stream(
         _ => {}
     }
     let write_mode = value(spec.write_mode.as_ref().or(destination.write_mode.as_ref()), WriteMode::Append);
+    if (sync_mode, write_mode) == (SyncMode::Incremental, WriteMode::Replace) {
+        let message =
+            "`sync_mode: incremental` reads what is new, which `write_mode: replace` would put in the place of everything";
+        let mark = spec.write_mode.as_ref().or(destination.write_mode.as_ref()).map_or(spec.mark, |mode| mode.mark);
+        return Err(error(ConfigErrorKind::Conflict, mark, message).with_hint("use `write_mode: append` or `write_mode: upsert`"));
+    }
     let primary_key = match (write_mode, &spec.primary_key, &destination.primary_key) {
         (WriteMode::Upsert, Some(key), _) | (WriteMode::Upsert, None, Some(key)) => key.value.clone(),
-        (WriteMode::Upsert, None, None) => {
-            let message = "`write_mode: upsert` needs a `primary_key`";
-            return Err(error(ConfigErrorKind::MissingKey, spec.mark, message).with_hint("name the columns of the key"));
-        }
+        // The source's own key; the destination refuses a stream that has none.
+        (WriteMode::Upsert, None, None) => Vec::new(),
         (WriteMode::Append | WriteMode::Replace, Some(key), _) => return Err(key_without_upsert("primary_key", key.mark)),
         (WriteMode::Append | WriteMode::Replace, None, _) => Vec::new(),
     };
@@ -180,12 +197,20 @@ fn stream(
         sync_mode,
         write_mode,
         cursor_field: spec.cursor_field.as_ref().map(|cursor| cursor.value.clone()),
+        safe_boundary,
+        null_cursor: value(spec.null_cursor.as_ref(), NullCursorPolicy::Fail),
         primary_key,
         selected_columns: spec.columns.as_ref().map(|columns| columns.value.clone()),
         limits: limits.clone(),
         policies: policies.clone(),
     };
     Ok((context, spec.mark))
+}
+
+fn boundary(written: &Marked<String>) -> Result<SafeBoundary, ConfigError> {
+    written.value.parse().map_err(|unknown: UnknownBoundary| {
+        error(ConfigErrorKind::InvalidValue, written.mark, format!("`safe_boundary` is `{}`, which {unknown}", written.shown()))
+    })
 }
 
 fn key_without_upsert(key: &str, mark: Mark) -> ConfigError {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::ConfigErrorKind::{self, *};
-use rapidbyte_types::{Limits, Policies, StreamName, SyncMode, WriteMode};
+use rapidbyte_types::{Limits, Lookback, NullCursorPolicy, Policies, SafeBoundary, StreamName, SyncMode, WriteMode};
 
 const MINIMAL: &str = "\
 version: \"1.0\"
@@ -176,21 +176,36 @@ resources: { parallelism: 4, max_batch_bytes: 64mb, compression: lz4 }
     assert_eq!(spec.streams[0].sync_mode.as_ref().map(|mode| mode.value), Some(SyncMode::Incremental));
     assert_eq!(load(text).expect_err("not yet").kind(), NotAvailable);
     // One by one, until nothing is left to refuse.
-    let fixes = [
-        ("on_data_error: dlq ", "on_data_error: fail "),
-        ("type_change: coerce", "type_change: fail"),
-        ("write_mode: upsert ", "write_mode: append "),
-        ("sync_mode: incremental", "sync_mode: full_refresh"),
-        ("cursor_field: updated_at, ", ""),
-        ("  primary_key: [id]\n", ""),
-    ];
+    let fixes = [("on_data_error: dlq ", "on_data_error: fail "), ("type_change: coerce", "type_change: fail")];
     let mut text = text.to_owned();
     for (old, new) in fixes {
         let error = load(&text).expect_err(old);
         assert!(error.message().contains(old.trim().split(": ").next().expect("a key")), "{old}: {error}");
         text = text.replace(old, new);
     }
-    load(&text).expect("nothing is left");
+    let plan = load(&text).expect("nothing is left");
+    assert_eq!((plan.streams[0].sync_mode, plan.streams[0].write_mode), (SyncMode::Incremental, WriteMode::Upsert));
+    assert_eq!(plan.streams[0].primary_key, ["id"]);
+}
+
+#[test]
+fn incremental_keys_are_read_and_refused_where_they_mean_nothing() {
+    let stream = |line: &str| with("    - name: users\n", &format!("    - {{ name: users, {line} }}\n"));
+    let plan = load(&stream("sync_mode: incremental, cursor_field: at, safe_boundary: lookback(5m), null_cursor: skip"));
+    let stream_of = plan.expect("valid").streams.remove(0);
+    assert_eq!(stream_of.safe_boundary, Some(SafeBoundary::Lookback(Lookback::Seconds(300))));
+    assert_eq!(stream_of.null_cursor, NullCursorPolicy::Skip);
+    for (line, message, hint) in [
+        ("safe_boundary: none", "`safe_boundary` has no effect with `sync_mode: full_refresh`", "leave `safe_boundary` out"),
+        ("null_cursor: skip", "`null_cursor` has no effect", "leave `null_cursor` out"),
+        ("sync_mode: incremental, cursor_field: at, safe_boundary: lookback(5w)", "`safe_boundary` is `lookback(5w)`, which", ""),
+        ("sync_mode: incremental, cursor_field: at, destination: { write_mode: replace }", "in the place of everything", "upsert"),
+        ("sync_mode: incremental", "needs a `cursor_field`", "name the column"),
+    ] {
+        let error = load(&stream(line)).expect_err(line);
+        assert!(error.to_string().contains(message), "{line}: {error}");
+        assert!(error.hint().unwrap_or_default().contains(hint), "{line}: {:?}", error.hint());
+    }
 }
 
 #[test]
@@ -313,9 +328,6 @@ fn every_word_that_is_not_available_is_refused_by_name_with_a_hint_that_works() 
         let works = hint.split('`').nth(1).and_then(|advice| advice.split(": ").nth(1)).expect("a hint names a setting");
         load(&document(works)).expect(hint);
     }
-    let upsert_of_one =
-        with("    - name: users\n", "    - name: users\n      destination: { write_mode: upsert, primary_key: [id] }\n");
-    assert_eq!(load(&upsert_of_one).expect_err("not yet").kind(), ConfigErrorKind::NotAvailable);
 }
 
 /// A value from the environment is not repeated, wherever it stands.

@@ -10,7 +10,8 @@ use crate::error::{ConfigError, ConfigErrorKind, Mark};
 use crate::plan::Compression;
 use crate::secrets::{Secret, Secrets};
 use rapidbyte_types::{
-    DataErrorPolicy, NewColumnPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy, WriteMode,
+    DataErrorPolicy, NewColumnPolicy, NullCursorPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy,
+    WriteMode,
 };
 use reader::Table;
 use serde_json::Value;
@@ -89,6 +90,10 @@ pub struct StreamSpec {
     pub sync_mode: Option<Marked<SyncMode>>,
     /// `cursor_field`.
     pub cursor_field: Option<Marked<String>>,
+    /// `safe_boundary`.
+    pub safe_boundary: Option<Marked<String>>,
+    /// `null_cursor`.
+    pub null_cursor: Option<Marked<NullCursorPolicy>>,
     /// `columns`.
     pub columns: Option<Marked<Vec<String>>>,
     /// `destination.table`.
@@ -223,6 +228,8 @@ fn read_stream(table: &Table<'_>) -> Result<StreamSpec, ConfigError> {
         namespace: table.text_or_null("namespace")?,
         sync_mode: table.word("sync_mode")?,
         cursor_field: table.text("cursor_field")?,
+        safe_boundary: table.text("safe_boundary")?,
+        null_cursor: table.word("null_cursor")?,
         columns: table.text_list("columns")?,
         table: destination.map(|table| table.text("table")).transpose()?.flatten(),
         write_mode: destination.map(|table| table.word("write_mode")).transpose()?.flatten(),
