@@ -157,6 +157,12 @@ fn column(row: &Row) -> Result<TableColumn, Error> {
 }
 
 impl TableColumn {
+    /// The type that a literal of it is cast to; for domains their base, whose checks have been passed already.
+    pub(crate) fn literal_type(&self) -> &str {
+        let named = |key: &str| self.metadata.get(key).map(String::as_str);
+        named("rapidbyte.pg.base_type").or_else(|| named("rapidbyte.pg.type")).unwrap_or("text")
+    }
+
     /// The Arrow field it becomes.
     pub(crate) fn field(&self) -> Field {
         let field = Field::new(&self.name, self.kind.data_type(), !self.not_null).with_metadata(self.metadata.clone());

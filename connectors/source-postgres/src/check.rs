@@ -2,6 +2,7 @@
 
 use crate::PostgresSource;
 use crate::catalog::{columns_of, find_relation, missing_table};
+use crate::incremental::{self, Cursor};
 use crate::read::{sees_all_rows, select_columns};
 use postgres_wire::{Connection, quote_qualified};
 use rapidbyte_sdk::{CheckItem, CheckStatus, ConnectorError, ErrorCategory, StreamContext, SyncMode};
@@ -45,7 +46,7 @@ pub(crate) fn check(source: &mut PostgresSource, streams: &[StreamContext]) -> V
     for stream in streams {
         let name = format!("stream `{}`", stream.name);
         match check_stream(source, stream) {
-            Ok(()) => items.push(item(name, CheckStatus::Ok, "can be read", None)),
+            Ok(found) => items.push(found),
             Err(error) => items.push(failed(name, error)),
         }
     }
@@ -55,16 +56,16 @@ pub(crate) fn check(source: &mut PostgresSource, streams: &[StreamContext]) -> V
 /// Refuses what is not built yet.
 pub(crate) fn supported_mode(stream: &StreamContext) -> Result<(), ConnectorError> {
     match stream.sync_mode {
-        SyncMode::FullRefresh => Ok(()),
-        mode @ (SyncMode::Incremental | SyncMode::Cdc) => Err(ConnectorError::config(
+        SyncMode::FullRefresh | SyncMode::Incremental => Ok(()),
+        mode @ SyncMode::Cdc => Err(ConnectorError::config(
             "sync_mode",
             format!("stream `{}`: sync mode `{}` is not available yet", stream.name, mode.as_str()),
         )
-        .with_hint("set `sync_mode: full_refresh`")),
+        .with_hint("set `sync_mode: full_refresh` or `sync_mode: incremental`")),
     }
 }
 
-fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<(), ConnectorError> {
+fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<CheckItem, ConnectorError> {
     let (schema, table) = source.table(&stream.name);
     let (schema, table) = (schema.to_owned(), table.to_owned());
     supported_mode(stream)?;
@@ -73,7 +74,7 @@ fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<(
         return Err(missing_table(session, &schema, &table));
     };
     let columns = columns_of(session, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
-    let selected = select_columns(stream, &relation, columns)?;
+    let selected = select_columns(stream, &relation, columns.clone())?;
 
     let usage = session.query_params("SELECT has_schema_privilege($1, 'USAGE')", &[(&schema).into()])?;
     let user = source.connect.user.clone();
@@ -91,5 +92,10 @@ fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<(
         let grant = format!("GRANT SELECT ON {} TO {}", quote_qualified(&schema, &table)?, postgres_wire::quote_ident(&user)?);
         return Err(denied(format!("`{}` of `{}`", unreadable.join("`, `"), relation.label()), grant));
     }
-    sees_all_rows(source.session()?, &relation, &selected, &user)
+    sees_all_rows(source.session()?, &relation, &selected, &user)?;
+    if stream.sync_mode == SyncMode::Incremental {
+        let cursor = Cursor::of(source.session()?, stream, &relation, &columns)?;
+        return Ok(incremental::check(stream, &relation, &cursor));
+    }
+    Ok(item(format!("stream `{}`", stream.name), CheckStatus::Ok, "can be read", None))
 }

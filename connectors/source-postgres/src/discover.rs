@@ -21,7 +21,7 @@ pub(crate) fn discover(connection: &mut Connection) -> Result<Vec<DiscoveredStre
             schema: Arc::new(Schema::new(columns.iter().map(|column| column.field()).collect::<Vec<_>>())),
             primary_key: key.into_iter().map(|(_, name)| name).collect(),
             cursor_candidates: columns.iter().filter(|column| column.kind.orders()).map(|column| column.name.clone()).collect(),
-            sync_modes: vec![SyncMode::FullRefresh],
+            sync_modes: vec![SyncMode::FullRefresh, SyncMode::Incremental],
             estimated_rows: relation.estimated_rows,
             estimated_bytes: relation.estimated_bytes,
             name: StreamName::qualified(relation.schema, relation.name),

@@ -4,14 +4,17 @@ mod catalog;
 mod check;
 mod decode;
 mod discover;
+mod incremental;
 mod read;
 mod types;
 mod user_types;
 
+use catalog::{columns_of, find_relation, missing_table};
+use incremental::Cursor;
 use postgres_wire::{ConnectConfig, Connection, split_config};
 use rapidbyte_sdk::{
-    CheckItem, ConnectorError, DiscoveredStream, InitContext, ReadRequest, ReadSummary, Source, SourceOutput, StreamContext,
-    StreamName,
+    CheckItem, ConnectorError, DiscoveredStream, InitContext, PartitionPlan, PlanRequest, ReadRequest, ReadSummary, Source,
+    SourceOutput, StreamContext, StreamName, SyncMode,
 };
 use serde::Deserialize;
 
@@ -88,6 +91,21 @@ impl Source for PostgresSource {
 
     fn discover(&mut self) -> Result<Vec<DiscoveredStream>, ConnectorError> {
         discover::discover(self.session()?)
+    }
+
+    fn plan_partitions(&mut self, request: &PlanRequest) -> Result<PartitionPlan, ConnectorError> {
+        if request.stream.sync_mode != SyncMode::Incremental {
+            return Ok(PartitionPlan::single(format!("run:{}/{}", request.run.run_id, request.run.attempt)));
+        }
+        let (schema, table) = self.table(&request.stream.name);
+        let (schema, table) = (schema.to_owned(), table.to_owned());
+        let session = self.session()?;
+        let Some(relation) = find_relation(session, &schema, &table)? else {
+            return Err(missing_table(session, &schema, &table));
+        };
+        let columns = columns_of(session, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
+        let cursor = Cursor::of(session, &request.stream, &relation, &columns)?;
+        Ok(PartitionPlan::single(incremental::snapshot(&relation, &cursor)))
     }
 
     fn read(&mut self, request: &ReadRequest, output: &mut SourceOutput) -> Result<ReadSummary, ConnectorError> {

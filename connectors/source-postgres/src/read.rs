@@ -4,10 +4,12 @@ use crate::PostgresSource;
 use crate::catalog::{Relation, TableColumn, columns_of, find_relation, missing_column, missing_table};
 use crate::check::{supported, supported_mode};
 use crate::decode::{DecodedColumn, Pushed, RowDecoder};
+use crate::incremental::{self, Marker};
 use crate::types::Kind;
 use postgres_wire::{Connection, CopyOut, CopyOutError, quote_ident, quote_qualified};
 use rapidbyte_sdk::{
-    ConnectorError, ErrorScope, ReadPerf, ReadRequest, ReadSummary, SchemaId, SourceOutput, StreamContext, host_ffi,
+    ConnectorError, ErrorScope, Position, ReadPerf, ReadRequest, ReadSummary, SchemaId, SourceOutput, StreamContext, SyncMode,
+    host_ffi,
 };
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -17,6 +19,8 @@ const BATCH_BYTES: usize = 8 << 20;
 const BATCH_ROWS: usize = 65_536;
 /// Looked at first when a row is refused for its length.
 const FIRST_LOOK: usize = 64 << 10;
+/// Room for a field after the columns, beyond the largest record.
+const TAIL_ROOM: usize = 64 << 10;
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -47,16 +51,21 @@ pub(crate) fn select_columns(
     Ok(selected)
 }
 
-/// `SELECT …` for a relation's columns.
-fn select(relation: &Relation, columns: &[TableColumn]) -> Result<String, ConnectorError> {
+/// What stands after `FROM` for a relation.
+pub(crate) fn from_clause(relation: &Relation) -> Result<String, ConnectorError> {
+    // Rows of tables that inherit are those tables' own streams.
+    let only = if relation.kind == 'r' { "ONLY " } else { "" };
+    Ok(format!("{only}{}", quote_qualified(&relation.schema, &relation.name)?))
+}
+
+/// `SELECT …` for a relation's columns, up to its `FROM`.
+fn select_list(columns: &[TableColumn]) -> Result<String, ConnectorError> {
     let mut list = Vec::with_capacity(columns.len());
     for column in columns {
         let name = quote_ident(&column.name)?;
         list.push(if column.kind == Kind::Cast { format!("{name}::pg_catalog.text") } else { name });
     }
-    // Rows of tables that inherit are those tables' own streams.
-    let only = if relation.kind == 'r' { "ONLY " } else { "" };
-    Ok(format!("SELECT {} FROM {only}{}", list.join(", "), quote_qualified(&relation.schema, &relation.name)?))
+    Ok(format!("SELECT {}", list.join(", ")))
 }
 
 pub(crate) fn read(
@@ -64,7 +73,8 @@ pub(crate) fn read(
     request: &ReadRequest,
     output: &mut SourceOutput,
 ) -> Result<ReadSummary, ConnectorError> {
-    if request.resume.is_some() || request.follow {
+    let full = request.streams.iter().any(|stream| stream.sync_mode == SyncMode::FullRefresh);
+    if request.follow || (full && request.resume.is_some()) {
         return Err(ConnectorError::config("not_resumable", "a full refresh can neither be resumed nor followed")
             .with_hint("start the load again"));
     }
@@ -80,7 +90,8 @@ pub(crate) fn read(
     for (index, stream) in request.streams.iter().enumerate() {
         let index = u32::try_from(index).map_err(|_| ConnectorError::internal("streams", "too many streams in a task"))?;
         let (schema, table) = source.table(&stream.name);
-        read_stream(&mut connection, stream, (&source.connect.user, schema, table), index, output, &mut perf)
+        let place = (source.connect.user.as_str(), schema, table);
+        read_stream(&mut connection, stream, place, index, request.resume.as_ref(), output, &mut perf)
             .map_err(|error| with_grant(error, &source.connect.user, schema, table))?;
     }
     connection.batch_execute("COMMIT")?;
@@ -152,7 +163,7 @@ pub(crate) fn sees_all_rows(
     columns: &[TableColumn],
     user: &str,
 ) -> Result<(), ConnectorError> {
-    let select = select(relation, columns)?;
+    let select = format!("{} FROM {}", select_list(columns)?, from_clause(relation)?);
     connection.batch_execute(&format!("BEGIN READ ONLY; {ALL_ROWS}"))?;
     let described = connection.describe(&select);
     connection.batch_execute("ROLLBACK")?;
@@ -164,6 +175,7 @@ fn read_stream(
     stream: &StreamContext,
     (user, schema, table): (&str, &str, &str),
     index: u32,
+    resume: Option<&Position>,
     output: &mut SourceOutput,
     perf: &mut ReadPerf,
 ) -> Result<(), ConnectorError> {
@@ -172,32 +184,59 @@ fn read_stream(
         return Err(missing_table(connection, schema, table));
     };
     let columns = columns_of(connection, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
-    let columns = select_columns(stream, &relation, columns)?;
-    let select = select(&relation, &columns)?;
-    check_types(connection, &select, &relation, &columns).map_err(|error| with_bypass(error, user, &relation))?;
-
-    let max_record = usize::try_from(stream.limits.max_record_bytes).unwrap_or(usize::MAX);
-    // Field lengths, count and header come on top of the values.
-    let framing = 64 + 4 * columns.len();
-    let decoded = columns.iter().map(|column| DecodedColumn { kind: column.kind.clone(), field: column.field() }).collect();
-    let decoder = RowDecoder::new(stream.name.to_string(), decoded, max_record.saturating_add(framing));
-    let schema_id = output.schema(index, decoder.schema().clone())?;
-    // Views of other people may need settings of their own; elsewhere names of objects (`regclass` and its like) keep their schemas.
-    let foreign_code = relation.kind == 'v';
-    if foreign_code {
-        connection.batch_execute("RESET search_path; RESET jit")?;
+    let selected = select_columns(stream, &relation, columns.clone())?;
+    let list = select_list(&selected)?;
+    let table = TableRead { stream, user, relation: &relation, all: &columns, selected: &selected, list, index };
+    if stream.sync_mode == SyncMode::Incremental {
+        perf.query_ns += nanos(started.elapsed());
+        return incremental::read_stream(connection, &table, resume, output, perf);
     }
-    let copy = connection.copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)"), max_record.saturating_add(framing))?;
+    let mut run = table.announce(connection, output)?;
     perf.query_ns += nanos(started.elapsed());
+    let sql = format!("{} FROM {}", table.list, from_clause(&relation)?);
+    run.copy(connection, &sql, 0, output, perf).map(|_| ())
+}
 
-    let max_batch = usize::try_from(stream.limits.max_batch_bytes).unwrap_or(usize::MAX);
-    let target = BATCH_BYTES.min(max_batch / 2).max(1);
-    let mut run = Run { stream, columns: &columns, index, schema_id, decoder, emitting: Duration::ZERO, target };
-    run.drain(copy, output, perf)?;
-    if foreign_code {
-        connection.batch_execute("SET search_path = pg_catalog; SET jit = off")?;
+/// A table and what is wanted of it.
+pub(crate) struct TableRead<'t> {
+    pub(crate) stream: &'t StreamContext,
+    user: &'t str,
+    pub(crate) relation: &'t Relation,
+    /// Its columns.
+    pub(crate) all: &'t [TableColumn],
+    /// Those that are read, in their order.
+    pub(crate) selected: &'t [TableColumn],
+    /// `SELECT …` of those.
+    pub(crate) list: String,
+    /// The stream's place in the task.
+    pub(crate) index: u32,
+}
+
+impl<'t> TableRead<'t> {
+    fn decoder(&self, tail: usize) -> RowDecoder {
+        let decoded =
+            self.selected.iter().map(|column| DecodedColumn { kind: column.kind.clone(), field: column.field() }).collect();
+        RowDecoder::with_tail(self.stream.name.to_string(), decoded, tail, self.largest(tail))
     }
-    Ok(())
+
+    /// The most bytes a row may have on the wire.
+    fn largest(&self, tail: usize) -> usize {
+        let max_record = usize::try_from(self.stream.limits.max_record_bytes).unwrap_or(usize::MAX);
+        // Field lengths, count and header come on top of the values.
+        max_record.saturating_add(64 + 4 * self.selected.len() + TAIL_ROOM * tail)
+    }
+
+    /// Announces the schema.
+    pub(crate) fn announce(&self, connection: &mut Connection, output: &mut SourceOutput) -> Result<Run<'_>, ConnectorError> {
+        let select = format!("{} FROM {}", self.list, from_clause(self.relation)?);
+        check_types(connection, &select, self.relation, self.selected)
+            .map_err(|error| with_bypass(error, self.user, self.relation))?;
+        let decoder = self.decoder(0);
+        let schema_id = output.schema(self.index, decoder.schema().clone())?;
+        let max_batch = usize::try_from(self.stream.limits.max_batch_bytes).unwrap_or(usize::MAX);
+        let target = BATCH_BYTES.min(max_batch / 2).max(1);
+        Ok(Run { table: self, schema_id, decoder, split: Vec::new(), emitting: Duration::ZERO, target, marker: None })
+    }
 }
 
 /// Checks that the server will send what the columns promise: a view's types can change without a lock of ours noticing.
@@ -223,18 +262,51 @@ fn check_types(
     Ok(())
 }
 
-/// One COPY on its way.
-struct Run<'a> {
-    stream: &'a StreamContext,
-    columns: &'a [TableColumn],
-    index: u32,
+/// The rows of a table on their way, by one COPY or several.
+pub(crate) struct Run<'a> {
+    table: &'a TableRead<'a>,
     schema_id: SchemaId,
     decoder: RowDecoder,
+    /// Columns that go on split.
+    split: Vec<usize>,
     emitting: Duration,
     target: usize,
+    marker: Option<Marker>,
 }
 
 impl Run<'_> {
+    /// Puts barriers between the batches from here on, or no more.
+    pub(crate) fn mark_with(&mut self, marker: Option<Marker>) {
+        self.marker = marker;
+    }
+
+    /// Copies the rows of a query out, each with `tail` fields after its columns. With a marker: cursor and key of the last row.
+    pub(crate) fn copy(
+        &mut self,
+        connection: &mut Connection,
+        query: &str,
+        tail: usize,
+        output: &mut SourceOutput,
+        perf: &mut ReadPerf,
+    ) -> Result<Option<Vec<String>>, ConnectorError> {
+        let started = Instant::now();
+        self.decoder = self.table.decoder(tail);
+        self.split.iter().for_each(|column| self.decoder.split(*column));
+        self.emitting = Duration::ZERO;
+        // Views of other people may need settings of their own; elsewhere names of objects (`regclass` and its like) keep their schemas.
+        let foreign_code = self.table.relation.kind == 'v';
+        if foreign_code {
+            connection.batch_execute("RESET search_path; RESET jit")?;
+        }
+        let copy = connection.copy_out(&format!("COPY ({query}) TO STDOUT (FORMAT binary)"), self.table.largest(tail))?;
+        perf.query_ns += nanos(started.elapsed());
+        self.drain(copy, output, perf)?;
+        if foreign_code {
+            connection.batch_execute("SET search_path = pg_catalog; SET jit = off")?;
+        }
+        Ok(self.marker.as_ref().and_then(|marker| marker.end(&self.decoder)))
+    }
+
     fn drain(&mut self, mut copy: CopyOut<'_>, output: &mut SourceOutput, perf: &mut ReadPerf) -> Result<(), ConnectorError> {
         let started = Instant::now();
         let waited = copy.waited();
@@ -245,20 +317,26 @@ impl Run<'_> {
                 Err(CopyOutError::Wire(error)) => return Err(error.into()),
                 Err(CopyOutError::TooLong { length }) => return Err(self.too_long(&mut copy, length)),
             };
+            let before = self.decoder.rows();
             while let Pushed::Split { column, taken } = self.decoder.push(payload)? {
                 self.emit(output)?;
                 self.decoder.split(column);
-                let name = self.columns[column].name.as_str();
+                self.split.push(column);
+                let name = self.table.selected[column].name.as_str();
                 host_ffi::log(
                     host_ffi::LogLevel::Info,
                     "a value does not fit its Arrow type; the column goes on split into values that fit and others",
-                    &[("stream", &self.stream.name.to_string()), ("column", name)],
+                    &[("stream", &self.table.stream.name.to_string()), ("column", name)],
                 );
-                self.schema_id = output.schema(self.index, self.decoder.schema().clone())?;
+                self.schema_id = output.schema(self.table.index, self.decoder.schema().clone())?;
                 payload = &payload[taken..];
             }
+            self.decoded(before, output)?;
             if self.decoder.rows() >= BATCH_ROWS || self.decoder.bytes() >= self.target {
                 self.emit(output)?;
+                if let Some(marker) = &mut self.marker {
+                    marker.emitted(&self.decoder, output)?;
+                }
             }
         }
         self.decoder.end()?;
@@ -267,6 +345,19 @@ impl Run<'_> {
         perf.fetch_ns += nanos(fetching);
         perf.encode_ns += nanos(started.elapsed().saturating_sub(fetching).saturating_sub(self.emitting));
         Ok(())
+    }
+
+    /// Puts a barrier in front of the row just decoded, if one is wanted there.
+    fn decoded(&mut self, before: usize, output: &mut SourceOutput) -> Result<(), ConnectorError> {
+        let Some(marker) = &mut self.marker else { return Ok(()) };
+        // After a batch in between, what came before the row is no longer known.
+        let grown = self.decoder.rows().checked_sub(before).unwrap_or(usize::MAX);
+        let Some(at) = marker.boundary(&self.decoder, grown) else { return Ok(()) };
+        let Some(batch) = self.decoder.take_batch()? else { return Ok(()) };
+        let earlier = batch.num_rows() - 1;
+        output.batch(self.schema_id, &batch.slice(0, earlier))?;
+        marker.barrier(at, output)?;
+        output.batch(self.schema_id, &batch.slice(earlier, 1))
     }
 
     fn emit(&mut self, output: &mut SourceOutput) -> Result<(), ConnectorError> {
@@ -280,12 +371,12 @@ impl Run<'_> {
 
     /// Names the row that is larger than `max_record_bytes`, and its large column as far as the row's first bytes tell.
     fn too_long(&self, copy: &mut CopyOut<'_>, length: usize) -> ConnectorError {
-        let limit = usize::try_from(self.stream.limits.max_record_bytes).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.table.stream.limits.max_record_bytes).unwrap_or(usize::MAX);
         let mut look = FIRST_LOOK.min(length);
         let (mut large, mut before) = (String::new(), Vec::new());
         while let Ok(head) = copy.refused_head(look) {
             if let Some((column, found)) = self.decoder.find_large(head, limit) {
-                large = format!(", column `{}`", self.columns[column].name);
+                large = format!(", column `{}`", self.table.selected[column].name);
                 before = found;
                 break;
             }
@@ -295,7 +386,7 @@ impl Run<'_> {
             look = look.saturating_mul(4).min(limit).min(length);
         }
         let mut place = format!("{large}, row {} of the read", self.decoder.next_row());
-        for (index, column) in self.columns.iter().enumerate().filter(|(_, column)| column.key_position.is_some()) {
+        for (index, column) in self.table.selected.iter().enumerate().filter(|(_, column)| column.key_position.is_some()) {
             place.push_str(&format!(", key `{}`", column.name));
             let value = before.get(index).and_then(Option::as_deref);
             if let Some(text) = value.and_then(|value| key_text(&column.kind, value)) {
@@ -304,7 +395,10 @@ impl Run<'_> {
         }
         ConnectorError::data(
             "record_too_large",
-            format!("stream `{}`{place}: a record of {length} bytes is larger than `max_record_bytes` ({limit})", self.stream.name),
+            format!(
+                "stream `{}`{place}: a record of {length} bytes is larger than `max_record_bytes` ({limit})",
+                self.table.stream.name
+            ),
         )
         .with_scope(ErrorScope::Record)
         .with_hint("raise `resources.max_record_bytes` (up to 64mb), or leave the column out with `columns`")

@@ -245,11 +245,19 @@ impl Kind {
         }
     }
 
-    /// Whether an incremental read could be ordered by it.
+    /// Whether an incremental read is likely to be ordered by it.
     pub(crate) fn orders(&self) -> bool {
         matches!(
             self,
-            Self::Int2 | Self::Int4 | Self::Int8 | Self::Date | Self::Timestamp | Self::TimestampTz | Self::Decimal128 { .. }
+            Self::Int2
+                | Self::Int4
+                | Self::Int8
+                | Self::Date
+                | Self::Timestamp
+                | Self::TimestampTz
+                | Self::Decimal128 { .. }
+                | Self::Decimal256 { .. }
+                | Self::NumericText
         )
     }
 

@@ -66,14 +66,22 @@ pub(crate) struct RowDecoder {
     carry: Vec<u8>,
     max_record: usize,
     state: State,
+    /// How many fields follow the columns, and are no part of the batches.
+    tail: usize,
+    /// Those of the last row, and room for the next one's.
+    tails: [Tail; 2],
 }
+
+/// The fields after the columns of one row; `None` = NULL.
+pub(crate) type Tail = Vec<Option<Vec<u8>>>;
 
 fn schema_of(columns: &[DecodedColumn]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(|column| column.field.clone()).collect::<Vec<_>>()))
 }
 
 impl RowDecoder {
-    pub(crate) fn new(stream: String, columns: Vec<DecodedColumn>, max_record: usize) -> Self {
+    /// For rows of these columns, each followed by `tail` more fields.
+    pub(crate) fn with_tail(stream: String, columns: Vec<DecodedColumn>, tail: usize, max_record: usize) -> Self {
         let builders =
             columns.iter().map(|column| ColumnBuilder::new(&column.kind, FIRST_CAPACITY.min(65_536 / columns.len().max(1))));
         let mut made = Self {
@@ -88,6 +96,8 @@ impl RowDecoder {
             carry: Vec::new(),
             max_record,
             state: State::Header,
+            tail,
+            tails: [Vec::new(), Vec::new()],
             columns,
         };
         made.find_expanding();
@@ -129,6 +139,11 @@ impl RowDecoder {
     /// Whether the header is still to come.
     pub(crate) fn at_header(&self) -> bool {
         matches!(self.state, State::Header)
+    }
+
+    /// The fields after the columns of the last row decoded, whether it waits or was taken.
+    pub(crate) fn last_tail(&self) -> Option<&[Option<Vec<u8>>]> {
+        (self.rows_before + self.rows as u64 > 0).then_some(self.tails[0].as_slice())
     }
 
     /// Takes a payload in.
@@ -218,7 +233,7 @@ impl RowDecoder {
         }
         let (count, _) = bytes.split_first_chunk::<2>().ok_or(Stop::Incomplete)?;
         let count = i16::from_be_bytes(*count);
-        if usize::try_from(count).ok() != Some(self.builders.len()) {
+        if usize::try_from(count).ok() != Some(self.builders.len() + self.tail) {
             if count == -1 {
                 self.state = State::Done;
                 return Ok(2);
@@ -245,7 +260,32 @@ impl RowDecoder {
                 Err(ValueError::Malformed(what)) => return Err(Stop::Failed(self.bad_value(index, what))),
             }
         }
+        if self.tail > 0 {
+            at = self.take_tail(bytes, at)?;
+        }
         self.rows += 1;
+        Ok(at)
+    }
+
+    /// Keeps the fields after the columns; gives where the row ends.
+    fn take_tail(&mut self, bytes: &[u8], mut at: usize) -> Result<usize, Stop> {
+        // A row that is cut here must not spoil what is known of the one before.
+        let [last, next] = &mut self.tails;
+        next.resize(self.tail, None);
+        for slot in next.iter_mut() {
+            let (length, rest) = bytes[at..].split_first_chunk::<4>().ok_or(Stop::Incomplete)?;
+            at += 4;
+            let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+                *slot = None;
+                continue;
+            };
+            let value = rest.get(..length).ok_or(Stop::Incomplete)?;
+            let text = slot.get_or_insert_default();
+            text.clear();
+            text.extend_from_slice(value);
+            at += length;
+        }
+        std::mem::swap(last, next);
         Ok(at)
     }
 
@@ -337,6 +377,7 @@ mod tests {
     use arrow_array::Array;
     use arrow_array::cast::AsArray;
     use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+    use arrow_schema::DataType;
 
     /// Captured from PostgreSQL 15: `COPY (SELECT 1::int4, 'a'::text, NULL::numeric(5,2), ARRAY[1,NULL]) TO STDOUT (FORMAT binary)`.
     const CAPTURED: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\x04\0\0\0\x01\0\0\0\x01a\xff\xff\xff\xff\
@@ -356,7 +397,7 @@ mod tests {
             let field = Field::new(format!("c{index}"), kind.data_type(), true);
             DecodedColumn { kind, field }
         });
-        RowDecoder::new("s.t".into(), columns.collect(), 1 << 20)
+        RowDecoder::with_tail("s.t".into(), columns.collect(), 0, 1 << 20)
     }
 
     #[test]
@@ -371,6 +412,37 @@ mod tests {
         assert!(batch.column(2).is_null(0));
         let list = batch.column(3).as_list::<i32>().value(0);
         assert_eq!((list.len(), list.as_primitive::<Int32Type>().value(0), list.is_null(1)), (2, 1, true));
+    }
+
+    #[test]
+    fn fields_after_the_columns_are_kept_and_no_part_of_the_batch() {
+        let columns = vec![DecodedColumn { kind: Kind::Int4, field: Field::new("c", DataType::Int32, true) }];
+        let mut decoder = RowDecoder::with_tail("s.t".into(), columns, 2, 1 << 20);
+        let row = |value: i32, tail: &[u8]| {
+            let mut bytes = b"\0\x03\0\0\0\x04".to_vec();
+            bytes.extend_from_slice(&value.to_be_bytes());
+            bytes.extend_from_slice(&(tail.len() as i32).to_be_bytes());
+            bytes.extend_from_slice(tail);
+            bytes.extend_from_slice(&(-1_i32).to_be_bytes());
+            bytes
+        };
+        let mut header = SIGNATURE.to_vec();
+        header.extend_from_slice(&[0; 8]);
+        assert_eq!(decoder.last_tail(), None);
+        decoder.push(&header).unwrap();
+        for (value, tail) in [(1, "one"), (2, ""), (3, "three")] {
+            decoder.push(&row(value, tail.as_bytes())).unwrap();
+        }
+        let batch = decoder.take_batch().unwrap().unwrap();
+        assert_eq!((batch.num_rows(), batch.num_columns()), (3, 1));
+        assert_eq!(decoder.last_tail().unwrap(), [Some(b"three".to_vec()), None]);
+        // A row cut within its tail is put together.
+        let whole = row(4, b"four");
+        decoder.push(&whole[..whole.len() - 6]).unwrap();
+        assert_eq!(decoder.last_tail().unwrap(), [Some(b"three".to_vec()), None]);
+        decoder.push(&whole[whole.len() - 6..]).unwrap();
+        assert_eq!(decoder.last_tail().unwrap(), [Some(b"four".to_vec()), None]);
+        assert_eq!(decoder.take_batch().unwrap().unwrap().column(0).as_primitive::<Int32Type>().value(0), 4);
     }
 
     #[test]

@@ -1,0 +1,252 @@
+//! Reading what is new.
+
+use super::cursor::{Cursor, literal};
+use super::horizon::{Goal, Now};
+use super::marker::Marker;
+use super::place::Place;
+use super::source_changed;
+use crate::read::{Run, TableRead};
+use postgres_wire::Connection;
+use rapidbyte_sdk::{ConnectorError, NullCursorPolicy, Position, ReadPerf, SafeBoundary, SourceOutput, StreamContext, WriteMode};
+
+/// One stream on its way.
+struct Reader<'a, 't> {
+    connection: &'a mut Connection,
+    table: &'a TableRead<'t>,
+    cursor: &'a Cursor,
+    run: Run<'a>,
+    output: &'a mut SourceOutput,
+    perf: &'a mut ReadPerf,
+}
+
+/// Reads the rows that are new since `resume`, and ends with a barrier after the last of them.
+pub(crate) fn read_stream(
+    connection: &mut Connection,
+    table: &TableRead<'_>,
+    resume: Option<&Position>,
+    output: &mut SourceOutput,
+    perf: &mut ReadPerf,
+) -> Result<(), ConnectorError> {
+    let stream = table.stream;
+    let cursor = Cursor::of(connection, stream, table.relation, table.all)?;
+    let cursor_type = &cursor.column.sql_type;
+    let place = match resume {
+        Some(position) => Place::read(stream, position, cursor_type)?,
+        None => Place::start(cursor_type),
+    };
+    let run = table.announce(connection, output)?;
+    let mut reader = Reader { connection, table, cursor: &cursor, run, output, perf };
+    match cursor.boundary {
+        SafeBoundary::XactHorizon => reader.by_horizon(place),
+        SafeBoundary::Lookback(_) | SafeBoundary::None => reader.by_bound(place),
+    }
+}
+
+impl Reader<'_, '_> {
+    fn stream(&self) -> &StreamContext {
+        self.table.stream
+    }
+
+    /// Rows whose transactions are new.
+    fn by_horizon(&mut self, mut place: Place) -> Result<(), ConnectorError> {
+        let now = Now::ask(self.connection, self.table.relation.oid)?;
+        self.refuse_rewritten(&place, now)?;
+        if let Some(goal) = place.goal.clone() {
+            // What the interrupted run had still to read, as far as it is still there.
+            let cond = join(vec![goal.within(self.stream(), now)?, self.not_done(&place, now)?]);
+            let edge = self.old_bound(&place)?;
+            self.pass(&mut place, &cond, &edge)?;
+            place.reached();
+            self.barrier(&place)?;
+        }
+        let Goal { set, cut } = Goal::of(self.connection, self.cursor, now)?;
+        let mut cond = vec![self.not_done(&place, now)?];
+        if cut {
+            cond.push(set.within(self.stream(), now)?);
+        }
+        place.goal = Some(set);
+        let edge = self.old_bound(&place)?;
+        self.pass(&mut place, &join(cond), &edge)?;
+        place.reached();
+        place.file = now.file;
+        self.barrier(&place)
+    }
+
+    /// What finished runs have not delivered.
+    fn not_done(&self, place: &Place, now: Now) -> Result<String, ConnectorError> {
+        place.done.as_ref().map_or(Ok(String::new()), |done| done.beyond(self.stream(), now))
+    }
+
+    /// Runs under another boundary have left no transactions, only how far they came.
+    fn old_bound(&self, place: &Place) -> Result<String, ConnectorError> {
+        let column = &self.cursor.column;
+        match (&place.done, &place.at, &place.bound) {
+            (None, None, Some(bound)) => Ok(format!("{} > {}", column.quoted, literal(column, bound)?)),
+            _ => Ok(String::new()),
+        }
+    }
+
+    /// After a statement that writes every row anew, every row is of a new transaction. For `upsert` that is work; appended it
+    /// would be there twice.
+    fn refuse_rewritten(&mut self, place: &Place, now: Now) -> Result<(), ConnectorError> {
+        let (Some(before), Some(file), Some(done)) = (place.file, now.file, &place.done) else { return Ok(()) };
+        if before == file || self.stream().write_mode != WriteMode::Append {
+            return Ok(());
+        }
+        let older = done.within(self.stream(), now)?;
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM {relation}) AND NOT EXISTS (SELECT FROM {relation} WHERE {older})",
+            relation = self.cursor.relation
+        );
+        if !self.says(&sql)? {
+            return Ok(());
+        }
+        Err(source_changed(self.stream(), "the table was rewritten or refilled, and every row would be appended again").with_hint(
+            "if its rows are the same ones, run once with `safe_boundary: none`, which goes on behind the largest cursor; if they are \
+             new, give the pipeline another name",
+        ))
+    }
+
+    /// Rows behind the bound.
+    fn by_bound(&mut self, mut place: Place) -> Result<(), ConnectorError> {
+        let mut edge = String::new();
+        let column = &self.cursor.column;
+        match self.cursor.boundary {
+            SafeBoundary::Lookback(lookback) => {
+                // In the middle of an interrupted read too: late commits fall behind there as well.
+                if let Some(from) = place.at.as_ref().and_then(|at| at.first()).or(place.bound.as_ref()) {
+                    edge = self.cursor.looking_back(from, lookback)?;
+                }
+                place.at = None;
+                place.nulls = false;
+            }
+            // Where the horizon was the boundary before, `at` may lie behind what was delivered.
+            SafeBoundary::None | SafeBoundary::XactHorizon => {
+                if let (Some(bound), true) = (&place.bound, place.done.is_some() || place.at.is_none()) {
+                    edge = format!("{} > {}", column.quoted, literal(column, bound)?);
+                }
+            }
+        }
+        (place.done, place.goal) = (None, None);
+        let last = self.pass(&mut place, "", &edge)?;
+        place.reached();
+        // What comes next begins behind cursor and key, so that equal cursors with larger keys are still read.
+        if self.cursor.boundary == SafeBoundary::None {
+            place.at = last;
+        }
+        self.barrier(&place)
+    }
+
+    /// Reads the rows for which `cond` holds and that lie beyond the place; those with a cursor only where `edge` holds too. Gives
+    /// cursor and key of the last one, or where the place was.
+    fn pass(&mut self, place: &mut Place, cond: &str, edge: &str) -> Result<Option<Vec<String>>, ConnectorError> {
+        let name = self.cursor.column.quoted.clone();
+        let null = join(vec![cond.to_owned(), format!("{name} IS NULL")]);
+        let mut cond = vec![cond.to_owned(), edge.to_owned()];
+        if self.cursor.nullable {
+            self.null_rows(place, &null)?;
+            cond.push(format!("{name} IS NOT NULL"));
+        }
+        if let Some(at) = &place.at {
+            cond.push(self.cursor.after(self.stream(), at)?);
+        }
+        let mut tail: Vec<String> = self.cursor.columns().map(|column| format!("{}::pg_catalog.text", column.quoted)).collect();
+        let keyed = self.cursor.keyed;
+        if !keyed {
+            tail.push(format!("(pg_catalog.lag({name}) OVER (ORDER BY {name}) IS DISTINCT FROM {name})::pg_catalog.text"));
+        }
+        let mut base = place.clone();
+        base.nulls = true;
+        self.run.mark_with(Some(Marker::new(base, keyed)));
+        let last = self.copy(&join(cond), &tail)?;
+        self.run.mark_with(None);
+        if let Some(last) = &last {
+            self.raise_bound(place, &last[0])?;
+        }
+        Ok(last.or_else(|| place.at.clone()))
+    }
+
+    /// Rows without a cursor, by policy.
+    fn null_rows(&mut self, place: &mut Place, cond: &str) -> Result<(), ConnectorError> {
+        let (relation, stream) = (&self.cursor.relation, self.stream().name.clone());
+        match self.stream().null_cursor {
+            NullCursorPolicy::Fail => {
+                if !self.says(&format!("SELECT EXISTS (SELECT FROM {relation} WHERE {cond})"))? {
+                    return Ok(());
+                }
+                let message = format!("stream `{stream}`: there are rows whose cursor `{}` is NULL", self.cursor.column.name);
+                Err(ConnectorError::data("null_cursor", message)
+                    .with_hint("set `null_cursor: include` or `null_cursor: skip` on the stream, or give the rows a value"))
+            }
+            NullCursorPolicy::Skip => {
+                let rows = self.connection.query(&format!("SELECT count(*) FROM {relation} WHERE {cond}"))?;
+                let skipped = rows.first().map(|row| row.parse::<u64>(0)).transpose()?.flatten().unwrap_or(0);
+                self.output.skipped(skipped);
+                Ok(())
+            }
+            NullCursorPolicy::Include if place.nulls => Ok(()),
+            NullCursorPolicy::Include => {
+                self.copy(cond, &[])?;
+                place.nulls = true;
+                // A lookback reads these rows again anyway.
+                if !matches!(self.cursor.boundary, SafeBoundary::Lookback(_)) {
+                    self.barrier(place)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies rows out in the cursor's order, with further fields that are no columns of the stream.
+    fn copy(&mut self, cond: &str, tail: &[String]) -> Result<Option<Vec<String>>, ConnectorError> {
+        let cond = if cond.is_empty() { String::new() } else { format!(" WHERE {cond}") };
+        let fields: String = tail.iter().map(|field| format!(", {field}")).collect();
+        let sql = format!("{}{fields} FROM {}{cond} ORDER BY {}", self.table.list, self.cursor.relation, self.cursor.order());
+        self.run.copy(self.connection, &sql, tail.len(), self.output, self.perf)
+    }
+
+    /// The bound becomes what was read last, unless it lies beyond that.
+    fn raise_bound(&mut self, place: &mut Place, read: &str) -> Result<(), ConnectorError> {
+        if let Some(bound) = &place.bound {
+            // Compared as the column's values are: its collation may be its own.
+            let column = &self.cursor.column;
+            let sql = format!(
+                "SELECT max_of.bound < max_of.read FROM (SELECT (SELECT {name} FROM {relation} WHERE false UNION ALL SELECT {bound}) AS bound,
+                     (SELECT {name} FROM {relation} WHERE false UNION ALL SELECT {read}) AS read) AS max_of",
+                name = column.quoted,
+                relation = self.cursor.relation,
+                bound = literal(column, bound)?,
+                read = literal(column, read)?,
+            );
+            if !self.says(&sql)? {
+                return Ok(());
+            }
+        }
+        place.bound = Some(read.to_owned());
+        Ok(())
+    }
+
+    fn says(&mut self, sql: &str) -> Result<bool, ConnectorError> {
+        let rows = self.connection.query(sql)?;
+        Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))
+    }
+
+    fn barrier(&mut self, place: &Place) -> Result<(), ConnectorError> {
+        let mut place = place.clone();
+        if self.cursor.boundary == SafeBoundary::XactHorizon {
+            place.trim();
+        }
+        let position = place.position().ok_or_else(|| {
+            let what = format!("stream `{}`: a value of cursor `{}` is too long", self.stream().name, self.cursor.column.name);
+            ConnectorError::data("cursor_too_long", what)
+                .with_hint("use `safe_boundary: xact_horizon`, which keeps no value between runs, or another `cursor_field`")
+        })?;
+        self.output.barrier(&position)
+    }
+}
+
+/// Conditions that must all hold; empty ones always do.
+fn join(conditions: Vec<String>) -> String {
+    let all: Vec<String> = conditions.into_iter().filter(|cond| !cond.is_empty()).collect();
+    all.join(" AND ")
+}
