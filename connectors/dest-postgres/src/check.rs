@@ -1,6 +1,7 @@
 //! What can be known before a run: the server answers, the rights are there, each target can be written.
 
 use crate::catalog;
+use crate::merge;
 use crate::names::{LEDGER, Table, target_of};
 use crate::publish::{check_kind, sees_all_rows};
 use crate::session::Session;
@@ -140,8 +141,16 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
     }
     let quoted = target.quoted()?;
     let mut wanted = vec!["INSERT"];
-    if stream.write_mode == WriteMode::Replace {
-        wanted.push("DELETE");
+    match stream.write_mode {
+        WriteMode::Append => {}
+        WriteMode::Replace => wanted.push("DELETE"),
+        WriteMode::Upsert => wanted.extend(["UPDATE", "SELECT"]),
+    }
+    if stream.write_mode == WriteMode::Upsert
+        && !stream.primary_key.is_empty()
+        && let Err(error) = merge::require_unique(session, target, &stream.primary_key)
+    {
+        return Ok((failed("", error), true));
     }
     let mut missing = Vec::new();
     for right in wanted {

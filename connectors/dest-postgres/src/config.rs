@@ -12,6 +12,9 @@ pub(crate) struct OwnConfig {
     /// What becomes of the source's types that are not known here.
     #[serde(default)]
     pub(crate) missing_types: MissingTypes,
+    /// Whether `upsert` leaves rows alone that are what has come.
+    #[serde(default)]
+    pub(crate) upsert_skip_identical: bool,
 }
 
 /// What becomes of a user's type that the destination does not know.

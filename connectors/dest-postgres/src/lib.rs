@@ -9,6 +9,7 @@ mod fault;
 mod layout;
 mod ledger;
 mod load;
+mod merge;
 mod names;
 mod publish;
 mod session;
@@ -45,17 +46,19 @@ impl PostgresDestination {
 
 /// Modes of later versions are refused here too, whatever the host has let through.
 fn check_mode(context: &StreamContext) -> Result<(), ConnectorError> {
-    if context.sync_mode != SyncMode::FullRefresh || context.write_mode == WriteMode::Upsert {
-        return Err(ConnectorError::config(
-            "unsupported_mode",
-            format!(
-                "stream `{}`: sync mode `{}` with write mode `{}` is not available yet",
-                context.name, context.sync_mode, context.write_mode
-            ),
-        )
-        .with_hint("use `sync_mode: full_refresh` with `write_mode: append` or `replace`"));
-    }
-    Ok(())
+    let hint = match (context.sync_mode, context.write_mode) {
+        (SyncMode::FullRefresh, _) | (SyncMode::Incremental, WriteMode::Append | WriteMode::Upsert) => return Ok(()),
+        (SyncMode::Incremental, WriteMode::Replace) => "use `write_mode: append` or `write_mode: upsert`",
+        (SyncMode::Cdc, _) => "use `sync_mode: full_refresh` or `sync_mode: incremental`",
+    };
+    Err(ConnectorError::config(
+        "unsupported_mode",
+        format!(
+            "stream `{}`: sync mode `{}` with write mode `{}` is not available",
+            context.name, context.sync_mode, context.write_mode
+        ),
+    )
+    .with_hint(hint))
 }
 
 impl Destination for PostgresDestination {
@@ -85,7 +88,8 @@ impl Destination for PostgresDestination {
     fn prepare(&mut self, request: &PrepareRequest) -> Result<(), ConnectorError> {
         check_mode(&request.context)?;
         host_ffi::mark("dest.prepare.before");
-        ledger::prepare(self.session()?, request)?;
+        let target = names::target_of(&request.context, &self.own.schema)?;
+        ledger::prepare(self.session()?, request, &target)?;
         host_ffi::mark("dest.prepare.after");
         Ok(())
     }
@@ -96,8 +100,8 @@ impl Destination for PostgresDestination {
     }
 
     fn publish(&mut self, request: &PublishRequest) -> Result<PublishSummary, ConnectorError> {
-        let schema = self.own.schema.clone();
-        publish::publish(self.session()?, request, &schema)
+        let own = self.own.clone();
+        publish::publish(self.session()?, request, &own.schema, own.upsert_skip_identical)
     }
 
     fn teardown(&mut self, run: &RunContext, streams: &[StreamContext]) -> Result<(), ConnectorError> {

@@ -4,14 +4,16 @@ use crate::config::OwnConfig;
 use crate::encode::{EncodeFault, HEADER, Rows, TRAILER};
 use crate::fault;
 use crate::layout::{self, Layout};
-use crate::ledger::{self, Columns, Hold, LoadColumn, Owner, Progress};
+use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner, Progress};
+use crate::merge;
 use crate::names::{Table, target_of};
 use crate::session::Session;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use postgres_wire::{CopyIn, quote_ident};
 use rapidbyte_sdk::{
-    Barrier, ConnectorError, Event, Input, Receipt, RunContext, WritePerf, WriteRequest, WriteStream, WriteSummary, host_ffi,
+    Barrier, ConnectorError, Event, Input, Receipt, RunContext, SyncMode, WritePerf, WriteRequest, WriteStream, WriteSummary,
+    host_ffi,
 };
 use std::collections::HashMap;
 use std::time::Instant;
@@ -22,6 +24,7 @@ const MESSAGE_BYTES: usize = 512 << 10;
 /// One stream of the task.
 struct Share<'a> {
     request: &'a WriteStream,
+    own: &'a OwnConfig,
     owner: Owner,
     staging: Option<Table>,
     layouts: HashMap<u32, Layout>,
@@ -55,7 +58,7 @@ pub(crate) fn write(
     input: &mut Input,
 ) -> Result<WriteSummary, ConnectorError> {
     let perf = WritePerf { connect_ns: nanos(session.connect_time().as_nanos()), ..WritePerf::default() };
-    let shares = request.streams.iter().map(|stream| Share::new(&request.run, stream)).collect();
+    let shares = request.streams.iter().map(|stream| Share::new(&request.run, config, stream)).collect();
     let summary = WriteSummary { perf, ..WriteSummary::default() };
     let mut loader = Loader { session, config, shares, buffer: Vec::new(), summary, staged: false };
     let done = loader.run(input);
@@ -74,9 +77,10 @@ fn since(started: Instant) -> u64 {
 }
 
 impl<'a> Share<'a> {
-    fn new(run: &RunContext, request: &'a WriteStream) -> Self {
+    fn new(run: &RunContext, own: &'a OwnConfig, request: &'a WriteStream) -> Self {
         Self {
             request,
+            own,
             owner: Owner::new(run, &request.context, request.epoch),
             staging: None,
             layouts: HashMap::new(),
@@ -96,7 +100,13 @@ impl<'a> Share<'a> {
     fn ensure_staging(&mut self, session: &mut Session, layout: &Layout, hold: Hold) -> Result<(), ConnectorError> {
         let stream = ledger::check_epoch(session, &self.owner, hold)?;
         let generation = self.request.generation;
-        let staging = ledger::open_load(session, &self.owner, stream, generation)?.staging;
+        let load = ledger::open_load(session, &self.owner, stream, generation)?;
+        if self.open_ended() && !self.in_window() {
+            self.begin_open_ended(session, stream, &load, layout)?;
+            self.staging = Some(load.staging);
+            return Ok(());
+        }
+        let staging = load.staging;
         let mut known = ledger::columns(session, stream, generation)?;
         let fits = known.as_ref().is_some_and(|columns| changes(columns, layout).is_ok_and(|made| made.is_empty()));
         if !fits {
@@ -113,11 +123,53 @@ impl<'a> Share<'a> {
                 }
             }
             None => {
-                session.run(&create_statement(&staging, &layout.columns)?)?;
+                session.run(&create_statement("TABLE", &staging, &layout.columns)?)?;
                 ledger::set_columns(session, stream, generation, &layout.columns)?;
             }
         }
         self.staging = Some(staging);
+        Ok(())
+    }
+
+    /// Each commit goes into the target itself.
+    fn open_ended(&self) -> bool {
+        self.request.context.sync_mode == SyncMode::Incremental
+    }
+
+    /// Rows have come since the last commit.
+    fn in_window(&self) -> bool {
+        self.window_rows > 0
+    }
+
+    /// Makes staging and target ready for windows of this layout. Between windows staging is empty, so that another layout needs
+    /// no change of the old table.
+    fn begin_open_ended(&self, session: &mut Session, stream: i64, load: &Load, layout: &Layout) -> Result<(), ConnectorError> {
+        let generation = self.request.generation;
+        let key = merge::key_of(&self.request.context, &layout.columns)?;
+        let target = target_of(&self.request.context, &self.own.schema)?;
+        ledger::drop_staging(session, &load.staging)?;
+        // Not logged: at every commit it is empty.
+        session.run(&create_statement("UNLOGGED TABLE", &load.staging, &layout.columns)?)?;
+        ledger::set_columns(session, stream, generation, &layout.columns)?;
+        merge::ensure_target(session, load, &layout.columns, &target, &key)
+    }
+
+    /// Puts the window's rows into the target, in the transaction of their receipt.
+    fn merge_window(&self, session: &mut Session) -> Result<(), ConnectorError> {
+        if !self.open_ended() || !self.in_window() {
+            return Ok(());
+        }
+        let stream = ledger::check_epoch(session, &self.owner, Hold::Share)?;
+        let load = ledger::open_load(session, &self.owner, stream, self.request.generation)?;
+        let columns = ledger::columns(session, stream, self.request.generation)?
+            .ok_or_else(|| ConnectorError::internal("missing_schema", "rows came before their schema"))?;
+        let key = merge::key_of(&self.request.context, &columns)?;
+        let target = target_of(&self.request.context, &self.own.schema)?;
+        host_ffi::mark("dest.merge.before");
+        merge::insert(session, &load, &columns, &target, &key, self.own.upsert_skip_identical)
+            .map_err(|error| fault::of_stream(error, self.name()))?;
+        session.run(&format!("TRUNCATE {}", load.staging.quoted()?))?;
+        host_ffi::mark("dest.merge.after");
         Ok(())
     }
 
@@ -210,13 +262,13 @@ fn alter_staging(session: &mut Session, table: &Table, columns: &mut Columns, ch
 }
 
 /// A logged table: its rows must outlive a crash of the server, as the receipts say they do.
-fn create_statement(table: &Table, columns: &Columns) -> Result<String, ConnectorError> {
+fn create_statement(kind: &str, table: &Table, columns: &Columns) -> Result<String, ConnectorError> {
     let mut parts = Vec::with_capacity(columns.len());
     for column in columns {
         let not_null = if column.not_null { " NOT NULL" } else { "" };
         parts.push(format!("{} {}{not_null}", quote_ident(&column.name)?, column.staged));
     }
-    Ok(format!("CREATE TABLE {} ({})", table.quoted()?, parts.join(",\n")))
+    Ok(format!("CREATE {kind} {} ({})", table.quoted()?, parts.join(",\n")))
 }
 
 fn no_stream(stream: u32) -> ConnectorError {
@@ -344,6 +396,7 @@ impl Loader<'_> {
         order.sort_by(|a, b| self.shares[*a].owner.key.cmp(&self.shares[*b].owner.key));
         let mut receipts: Vec<Option<Receipt>> = self.shares.iter().map(|_| None).collect();
         for index in order {
+            self.shares[index].merge_window(self.session)?;
             host_ffi::mark("dest.receipt.before");
             receipts[index] = Some(self.shares[index].write_receipt(self.session, index, barrier)?);
             host_ffi::mark("dest.receipt.after");

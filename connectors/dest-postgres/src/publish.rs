@@ -1,12 +1,13 @@
 //! A complete generation becomes visible, in one transaction.
 //!
 //! No table there: staging is moved to its place. A table there: it keeps its identity, with owner, grants, indexes and views,
-//! and the rows are copied into it; under `replace` after the old ones are deleted in the same transaction. Readers see the
-//! old rows until the commit and the new ones after it, since both statements are ordinary ones under MVCC.
+//! and the rows are copied into it: under `replace` after the old ones are deleted in the same transaction, under `upsert` over
+//! those of the same key. Readers see the old rows until the commit and the new ones after it, since both statements are ordinary ones under MVCC.
 
 use crate::catalog::{self, Relation};
 use crate::fault;
 use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner};
+use crate::merge;
 use crate::names::{Table, target_of};
 use crate::session::Session;
 use crate::types::widens;
@@ -14,12 +15,17 @@ use postgres_wire::quote_ident;
 use rapidbyte_sdk::{ConnectorError, ErrorCategory, PublishRequest, PublishSummary, WriteMode, host_ffi};
 
 /// Publishes, or says again what was published.
-pub(crate) fn publish(session: &mut Session, request: &PublishRequest, schema: &str) -> Result<PublishSummary, ConnectorError> {
+pub(crate) fn publish(
+    session: &mut Session,
+    request: &PublishRequest,
+    schema: &str,
+    skip_identical: bool,
+) -> Result<PublishSummary, ConnectorError> {
     let owner = Owner::new(&request.run, &request.context, request.epoch);
     let target = target_of(&request.context, schema)?;
     host_ffi::mark("dest.publish.before");
     let summary = session
-        .transaction_marked("dest.publish.sent", |session| publish_within(session, request, &owner, &target))
+        .transaction_marked("dest.publish.sent", |session| publish_within(session, request, &owner, &target, skip_identical))
         .map_err(|error| fault::of_stream(error, &owner.stream))?;
     host_ffi::mark("dest.publish.after");
     Ok(summary)
@@ -30,6 +36,7 @@ fn publish_within(
     request: &PublishRequest,
     owner: &Owner,
     target: &Table,
+    skip_identical: bool,
 ) -> Result<PublishSummary, ConnectorError> {
     let stream = ledger::check_epoch(session, owner, Hold::Update)?;
     let load = ledger::find(session, stream, request.generation)?.ok_or_else(|| {
@@ -48,16 +55,17 @@ fn publish_within(
     let rows = ledger::written_rows(session, stream, request.generation)?;
     // An earlier attempt of this pipeline may be gone and its session not, in the middle of a COPY into the staging table.
     ledger::end_overtaken_sessions(session, &load.staging)?;
-    // Two pipelines may publish a new table of the same name at the same time.
-    session.query_params(
-        "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))",
-        &[format!("rapidbyte:{}", target.quoted()?).into()],
-    )?;
+    merge::lock_target(session, target)?;
     match ledger::columns(session, stream, request.generation)? {
-        Some(columns) => match catalog::relation(session, target)? {
-            None => move_into_place(session, &load, &columns, target)?,
-            Some(relation) => Copying { load: &load, columns: &columns, target, relation: &relation }.run(session)?,
-        },
+        Some(columns) => {
+            let key = merge::key_of(&request.context, &columns)?;
+            match catalog::relation(session, target)? {
+                None => first(session, &load, &columns, target, &key)?,
+                Some(relation) => {
+                    Copying { load: &load, columns: &columns, target, relation: &relation }.run(session, &key, skip_identical)?;
+                }
+            }
+        }
         None if rows == 0 && load.write_mode == WriteMode::Append => {}
         None => {
             return Err(ConnectorError::internal("missing_schema", "the load has ended and its source has announced no schema"));
@@ -68,8 +76,36 @@ fn publish_within(
     Ok(PublishSummary { rows, location })
 }
 
-/// The staging table becomes the target.
-fn move_into_place(session: &mut Session, load: &Load, columns: &Columns, target: &Table) -> Result<(), ConnectorError> {
+/// There is no target yet.
+fn first(session: &mut Session, load: &Load, columns: &Columns, target: &Table, key: &[String]) -> Result<(), ConnectorError> {
+    if load.write_mode == WriteMode::Upsert {
+        merge::refuse_null_keys(session, columns, &load.staging.quoted()?, target, key)?;
+        // Most loads have each key once, and then moving the table saves writing every row again.
+        if merge::has_twins(session, &load.staging, key)? {
+            merge::create(session, columns, target, key)?;
+            merge::insert(session, load, columns, target, key, false)?;
+            return session.run(&format!("DROP TABLE {}", load.staging.quoted()?));
+        }
+        return move_into_place(session, load, columns, target, key);
+    }
+    // Rows of one full refresh have unique keys. Appended refreshes would not, so the key belongs to `replace` alone.
+    let mut own: Vec<&LoadColumn> = columns.iter().filter(|column| column.key.is_some()).collect();
+    if load.write_mode != WriteMode::Replace {
+        own.clear();
+    }
+    own.sort_by_key(|column| column.key);
+    let own: Vec<String> = own.iter().map(|column| column.name.clone()).collect();
+    move_into_place(session, load, columns, target, &own)
+}
+
+/// The staging table becomes the target, with a primary key if one is named.
+fn move_into_place(
+    session: &mut Session,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    key: &[String],
+) -> Result<(), ConnectorError> {
     ledger::schema::ensure_schema(session, &target.schema)?;
     let staging = load.staging.quoted()?;
     let (schema, name) = (quote_ident(&target.schema)?, quote_ident(&target.name)?);
@@ -84,18 +120,15 @@ fn move_into_place(session: &mut Session, load: &Load, columns: &Columns, target
     session.run(&format!("ALTER TABLE {staging} SET SCHEMA {schema}"))?;
     session.run(&format!("ALTER TABLE {schema}.{} RENAME TO {name}", quote_ident(&load.staging.name)?))?;
     grant_defaults(session, target)?;
-    // Rows of one full refresh have unique keys. Appended refreshes would not, so the key belongs to `replace` alone.
-    let mut key: Vec<&LoadColumn> = columns.iter().filter(|column| column.key.is_some()).collect();
-    if load.write_mode == WriteMode::Replace && !key.is_empty() {
-        key.sort_by_key(|column| column.key);
-        let names: Vec<String> = key.iter().map(|column| quote_ident(&column.name)).collect::<Result<_, _>>()?;
+    if !key.is_empty() {
+        let names: Vec<String> = key.iter().map(|name| quote_ident(name)).collect::<Result<_, _>>()?;
         session.run(&format!("ALTER TABLE {schema}.{name} ADD PRIMARY KEY ({})", names.join(", ")))?;
     }
     Ok(())
 }
 
 /// The value of a type from its text. The cast to `regclass` takes names only, its input function takes what it writes.
-fn from_text(name: &str, published: &str) -> String {
+pub(crate) fn from_text(name: &str, published: &str) -> String {
     match published {
         "regclass" => format!("pg_catalog.regclassin(pg_catalog.textout({name}))"),
         _ => format!("{name}::{published}"),
@@ -103,7 +136,7 @@ fn from_text(name: &str, published: &str) -> String {
 }
 
 /// Values of `regclass` and its like are names of objects, and the server's complaint about one would tell it.
-fn unknown_object(error: ConnectorError, columns: &Columns) -> ConnectorError {
+pub(crate) fn unknown_object(error: ConnectorError, columns: &Columns) -> ConnectorError {
     let details = error.details.as_deref().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
     let state = details.as_ref().and_then(|details| details["sqlstate"].as_str()).unwrap_or_default();
     let named = |column: &&LoadColumn| column.staged != column.published && column.published.starts_with("reg");
@@ -137,48 +170,33 @@ fn grant_defaults(session: &mut Session, target: &Table) -> Result<(), Connector
 }
 
 /// A load on its way into the table that is there.
-struct Copying<'a> {
-    load: &'a Load,
-    columns: &'a Columns,
-    target: &'a Table,
-    relation: &'a Relation,
+pub(crate) struct Copying<'a> {
+    pub(crate) load: &'a Load,
+    pub(crate) columns: &'a Columns,
+    pub(crate) target: &'a Table,
+    pub(crate) relation: &'a Relation,
 }
 
 impl Copying<'_> {
     /// The rows are copied into the table.
-    fn run(&self, session: &mut Session) -> Result<(), ConnectorError> {
+    fn run(&self, session: &mut Session, key: &[String], skip_identical: bool) -> Result<(), ConnectorError> {
         let Self { load, columns, target, relation } = *self;
         check_kind(target, relation)?;
-        let quoted = target.quoted()?;
-        let staging = load.staging.quoted()?;
+        // What the columns need is done by the insertion, in the same transaction.
         if load.write_mode == WriteMode::Replace {
+            let quoted = target.quoted()?;
             // Readers go on; other writers wait, so that no row of theirs falls between DELETE and INSERT.
             session.run(&format!("LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))?;
             sees_all_rows(session, target)?;
-        }
-        self.evolve(session)?;
-        if load.write_mode == WriteMode::Replace {
             session.run(&format!("DELETE FROM {quoted}"))?;
         }
-        let (mut into, mut from) = (Vec::new(), Vec::new());
-        for column in columns {
-            if relation.columns.iter().any(|known| known.name == column.name && known.generated) {
-                continue;
-            }
-            let name = quote_ident(&column.name)?;
-            from.push(if column.staged == column.published { name.clone() } else { from_text(&name, &column.published) });
-            into.push(name);
-        }
-        let into = if into.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", into.join(", ")) };
-        session
-            .run(&format!("INSERT INTO {quoted}{into} SELECT {} FROM {staging}", from.join(", ")))
-            .map_err(|error| unknown_object(error, columns))?;
-        session.run(&format!("DROP TABLE {staging}"))
+        merge::insert(session, load, columns, target, key, skip_identical)?;
+        session.run(&format!("DROP TABLE {}", load.staging.quoted()?))
     }
 
     /// Brings the target's columns and the load's together, by the default policies: new columns are added, removed ones stay,
     /// another type is an error unless nothing can be lost, NOT NULL gives way to NULLs that have come.
-    fn evolve(&self, session: &mut Session) -> Result<(), ConnectorError> {
+    pub(crate) fn evolve(&self, session: &mut Session) -> Result<(), ConnectorError> {
         let Self { load, columns, target, relation } = *self;
         let quoted = target.quoted()?;
         let staged = catalog::relation(session, &load.staging)?;

@@ -5,7 +5,7 @@ use super::{damaged, hex, parse, stored, unhex, unhex_text};
 use crate::names::Table;
 use crate::session::Session;
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
-use rapidbyte_sdk::{ConnectorError, Generation, Partition, PrepareRequest, WriteMode};
+use rapidbyte_sdk::{ConnectorError, Generation, Partition, PrepareRequest, SyncMode, WriteMode};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -74,7 +74,7 @@ pub(super) fn open(session: &mut Session, stream: i64) -> Result<Option<Generati
 }
 
 /// Opens a generation, or adds partitions to the open one; discards any other unpublished one.
-pub(crate) fn prepare(session: &mut Session, request: &PrepareRequest) -> Result<(), ConnectorError> {
+pub(crate) fn prepare(session: &mut Session, request: &PrepareRequest, target: &Table) -> Result<(), ConnectorError> {
     let owner = Owner::new(&request.run, &request.context, request.epoch);
     let wanted = &request.generation;
     session.transaction(|session| {
@@ -83,7 +83,7 @@ pub(crate) fn prepare(session: &mut Session, request: &PrepareRequest) -> Result
         if let Some(open) = &open
             && open.number == wanted.number
         {
-            return go_on(session, stream, open, request);
+            return go_on(session, stream, open, request, target);
         }
         if let Some(other) = open {
             discard(session, stream, other.number)?;
@@ -100,8 +100,8 @@ pub(crate) fn prepare(session: &mut Session, request: &PrepareRequest) -> Result
         // On its way to the target the table is for a moment in the schema of the user, where the name must be free.
         let staging = format!("_rb_load_{stream}_{number}");
         session.execute(
-            "INSERT INTO _rapidbyte.generations (stream_id, number, snapshot, partitions, write_mode, state, staging)
-             VALUES ($1, $2, $3, $4, $5, 'open', $6)",
+            "INSERT INTO _rapidbyte.generations (stream_id, number, snapshot, partitions, write_mode, state, staging, location)
+             VALUES ($1, $2, $3, $4, $5, 'open', $6, $7)",
             &[
                 stream.into(),
                 number.into(),
@@ -109,6 +109,7 @@ pub(crate) fn prepare(session: &mut Session, request: &PrepareRequest) -> Result
                 store_partitions(&wanted.partitions)?.into(),
                 request.context.write_mode.as_str().into(),
                 staging.into(),
+                location(request, target).into(),
             ],
         )?;
         session.execute("UPDATE _rapidbyte.streams SET newest_generation = $2 WHERE id = $1", &[stream.into(), number.into()])?;
@@ -116,8 +117,29 @@ pub(crate) fn prepare(session: &mut Session, request: &PrepareRequest) -> Result
     })
 }
 
-fn go_on(session: &mut Session, stream: i64, open: &Generation, request: &PrepareRequest) -> Result<(), ConnectorError> {
+/// An open-ended load writes to its target from the start; others know theirs when they are published.
+fn location(request: &PrepareRequest, target: &Table) -> Option<String> {
+    (request.context.sync_mode == SyncMode::Incremental).then(|| target.to_string())
+}
+
+fn go_on(
+    session: &mut Session,
+    stream: i64,
+    open: &Generation,
+    request: &PrepareRequest,
+    target: &Table,
+) -> Result<(), ConnectorError> {
     let wanted = &request.generation;
+    let before = find(session, stream, wanted.number)?.and_then(|load| load.location);
+    if let (Some(before), Some(now)) = (before, location(request, target))
+        && before != now
+    {
+        return Err(ConnectorError::config(
+            "target_changed",
+            format!("`{}` has been loaded into `{before}` so far, and `{now}` would get later rows only", request.context.name),
+        )
+        .with_hint("name the same table and schema again; to begin anew elsewhere, give the pipeline another name"));
+    }
     if open.snapshot != wanted.snapshot {
         return Err(ConnectorError::internal(
             "generation_snapshot",

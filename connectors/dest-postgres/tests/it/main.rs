@@ -10,3 +10,4 @@ mod life_cycle;
 mod outcome_unknown;
 mod replace;
 mod types;
+mod upsert;

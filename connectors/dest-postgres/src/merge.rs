@@ -1,0 +1,212 @@
+//! Rows of staging into the target: added, or merged by key.
+
+use crate::catalog::{self, Relation};
+use crate::ledger::{self, Columns, Load};
+use crate::names::Table;
+use crate::publish::{Copying, check_kind, from_text, unknown_object};
+use crate::session::Session;
+use postgres_wire::quote_ident;
+use rapidbyte_sdk::{ConnectorError, StreamContext, WriteMode};
+
+/// The columns by which rows are merged: those of the pipeline, else the source's own key. Empty where nothing is merged.
+pub(crate) fn key_of(context: &StreamContext, columns: &Columns) -> Result<Vec<String>, ConnectorError> {
+    if context.write_mode != WriteMode::Upsert {
+        return Ok(Vec::new());
+    }
+    if let Some(missing) = context.primary_key.iter().find(|name| columns.iter().all(|column| column.name != **name)) {
+        return Err(ConnectorError::schema(
+            "missing_key_column",
+            format!("stream `{}` has no column `{missing}`, which its `primary_key` names", context.name),
+        )
+        .with_hint("name columns that are read; `columns:` and transforms may have left it out"));
+    }
+    if !context.primary_key.is_empty() {
+        return Ok(context.primary_key.clone());
+    }
+    let mut own: Vec<_> = columns.iter().filter_map(|column| Some((column.key?, column.name.clone()))).collect();
+    own.sort();
+    // A key of which a part is not read is none.
+    if own.is_empty() || own.iter().zip(1..).any(|((place, _), expected)| *place != expected) {
+        return Err(ConnectorError::config(
+            "missing_primary_key",
+            format!("stream `{}`: `write_mode: upsert` needs a key, and the source names none", context.name),
+        )
+        .with_hint("set `primary_key` on the stream's `destination`, or on the pipeline's"));
+    }
+    Ok(own.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Two writers of one table make or change it one after the other.
+pub(crate) fn lock_target(session: &mut Session, target: &Table) -> Result<(), ConnectorError> {
+    session.query_params(
+        "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))",
+        &[format!("rapidbyte:{}", target.quoted()?).into()],
+    )?;
+    Ok(())
+}
+
+/// Makes the target, or looks whether the load's rows can go into the one that is there, and brings its columns up to date.
+pub(crate) fn ensure_target(
+    session: &mut Session,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    key: &[String],
+) -> Result<(), ConnectorError> {
+    lock_target(session, target)?;
+    match catalog::relation(session, target)? {
+        Some(relation) => fit(session, load, columns, target, &relation, key),
+        None => create(session, columns, target, key),
+    }
+}
+
+/// An empty table with the load's columns, and the key as its primary key.
+pub(crate) fn create(session: &mut Session, columns: &Columns, target: &Table, key: &[String]) -> Result<(), ConnectorError> {
+    ledger::schema::ensure_schema(session, &target.schema)?;
+    let mut parts = Vec::with_capacity(columns.len() + 1);
+    for column in columns {
+        let not_null = if column.not_null { " NOT NULL" } else { "" };
+        parts.push(format!("{} {}{not_null}", quote_ident(&column.name)?, column.published));
+    }
+    if !key.is_empty() {
+        parts.push(format!("PRIMARY KEY ({})", list(key)?));
+    }
+    session.run(&format!("CREATE TABLE {} ({})", target.quoted()?, parts.join(",\n")))
+}
+
+/// Brings a table that is there and the load together.
+fn fit(
+    session: &mut Session,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    relation: &Relation,
+    key: &[String],
+) -> Result<(), ConnectorError> {
+    check_kind(target, relation)?;
+    Copying { load, columns, target, relation }.evolve(session)?;
+    match key.is_empty() {
+        true => Ok(()),
+        false => require_unique(session, target, key),
+    }
+}
+
+/// Refuses a target whose key no index keeps unique, with the statement that makes one.
+pub(crate) fn require_unique(session: &mut Session, target: &Table, key: &[String]) -> Result<(), ConnectorError> {
+    let names = serde_json::to_string(key).map_err(|_| ConnectorError::internal("json", "a key can't be written as JSON"))?;
+    let rows = session.query_params(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index AS i
+             WHERE i.indrelid = $1::regclass AND i.indisunique AND i.indisvalid AND i.indimmediate
+                 AND i.indpred IS NULL AND i.indexprs IS NULL
+                 AND (SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\")
+                      FROM pg_catalog.pg_attribute AS a
+                      WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+                   = (SELECT pg_catalog.array_agg(k.name ORDER BY k.name COLLATE \"C\")
+                      FROM pg_catalog.json_array_elements_text($2::json) AS k(name)))",
+        &[target.quoted()?.into(), names.into()],
+    )?;
+    if rows.first().and_then(|row| row.get(0)) == Some("t") {
+        return Ok(());
+    }
+    let key_list = list(key)?;
+    Err(ConnectorError::schema(
+        "missing_unique_index",
+        format!("`{target}` has no unique index on ({key_list}), which `write_mode: upsert` merges by"),
+    )
+    .with_hint(format!("as its owner run: `CREATE UNIQUE INDEX ON {} ({key_list})`", target.quoted()?)))
+}
+
+fn list(names: &[String]) -> Result<String, ConnectorError> {
+    let quoted: Vec<String> = names.iter().map(|name| quote_ident(name)).collect::<Result<_, _>>()?;
+    Ok(quoted.join(", "))
+}
+
+/// Puts the rows of staging into a target that is there.
+pub(crate) fn insert(
+    session: &mut Session,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    key: &[String],
+    skip_identical: bool,
+) -> Result<(), ConnectorError> {
+    let Some(relation) = catalog::relation(session, target)? else {
+        return Err(ConnectorError::schema("missing_table", format!("`{target}` is gone"))
+            .with_hint("run again: the next run makes it; rows of earlier runs are gone with it"));
+    };
+    fit(session, load, columns, target, &relation, key)?;
+    let (mut into, mut from) = (Vec::new(), Vec::new());
+    for column in columns {
+        if relation.columns.iter().any(|known| known.name == column.name && known.generated) {
+            continue;
+        }
+        let name = quote_ident(&column.name)?;
+        from.push(if column.staged == column.published {
+            name.clone()
+        } else {
+            format!("{} AS {name}", from_text(&name, &column.published))
+        });
+        into.push((column.name.as_str(), name));
+    }
+    let (quoted, staging) = (target.quoted()?, load.staging.quoted()?);
+    let names: Vec<&str> = into.iter().map(|(_, name)| name.as_str()).collect();
+    let columns_of = if names.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", names.join(", ")) };
+    if key.is_empty() {
+        return session
+            .run(&format!("INSERT INTO {quoted}{columns_of} SELECT {} FROM {staging}", from.join(", ")))
+            .map_err(|error| unknown_object(error, columns));
+    }
+    refuse_null_keys(session, columns, &staging, target, key)?;
+    let key_list = list(key)?;
+    let rest: Vec<&str> =
+        into.iter().filter(|(name, _)| key.iter().all(|part| part != name)).map(|(_, quoted)| quoted.as_str()).collect();
+    let action = if rest.is_empty() {
+        "DO NOTHING".to_owned()
+    } else {
+        let set: Vec<String> = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+        let changed = if skip_identical {
+            let side = |of: &str| rest.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ");
+            // Bit by bit, which every type knows; equality is not known by all, and takes 1.0 for 1.00.
+            format!(" WHERE pg_catalog.record_image_ne(ROW({}), ROW({}))", side("_rb"), side("excluded"))
+        } else {
+            String::new()
+        };
+        format!("DO UPDATE SET {}{changed}", set.join(", "))
+    };
+    // One statement must not meet a key twice. Staging holds rows in the order in which they came: the last one wins.
+    let sql = format!(
+        "INSERT INTO {quoted} AS _rb{columns_of}
+         SELECT {} FROM (SELECT DISTINCT ON ({key_list}) {} FROM {staging} ORDER BY {key_list}, ctid DESC) AS last
+         ON CONFLICT ({key_list}) {action}",
+        names.join(", "),
+        from.join(", "),
+    );
+    session.run(&sql).map_err(|error| unknown_object(error, columns))
+}
+
+/// Whether staging has a key more than once.
+pub(crate) fn has_twins(session: &mut Session, staging: &Table, key: &[String]) -> Result<bool, ConnectorError> {
+    let sql = format!("SELECT EXISTS (SELECT FROM {} GROUP BY {} HAVING count(*) > 1)", staging.quoted()?, list(key)?);
+    Ok(session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t"))
+}
+
+/// NULL equals nothing: such rows would be added by every run.
+pub(crate) fn refuse_null_keys(
+    session: &mut Session,
+    columns: &Columns,
+    staging: &str,
+    target: &Table,
+    key: &[String],
+) -> Result<(), ConnectorError> {
+    for name in key {
+        if columns.iter().any(|column| column.name == *name && column.not_null) {
+            continue;
+        }
+        let sql = format!("SELECT EXISTS (SELECT FROM {staging} WHERE {} IS NULL)", quote_ident(name)?);
+        if session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t") {
+            return Err(ConnectorError::data("null_key", format!("rows for `{target}` have no value in the key column `{name}`"))
+                .with_hint("choose a `primary_key` without NULLs, or mend the rows at the source"));
+        }
+    }
+    Ok(())
+}
