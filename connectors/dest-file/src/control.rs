@@ -274,6 +274,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) receipt: &'a rapidbyte_sdk::Receipt,
     pub(crate) files: &'a [StagedFile],
     pub(crate) columns: Option<&'a [Column]>,
+    /// The directory in which its files are visible at once, for an open-ended generation.
+    pub(crate) visible: Option<&'a str>,
 }
 
 impl Commit<'_> {
@@ -288,8 +290,16 @@ impl Commit<'_> {
             return Err(fenced(&control.stream, &detail));
         }
         open.set_receipt(self.receipt);
-        open.files.extend_from_slice(self.files);
-        crate::evolution::merge(&control.stream, &mut open.columns, self.columns.unwrap_or_default())
+        crate::evolution::merge(&control.stream, &mut open.columns, self.columns.unwrap_or_default())?;
+        let Some(directory) = self.visible else {
+            open.files.extend_from_slice(self.files);
+            return Ok(());
+        };
+        let (number, columns) = (open.number, open.columns.clone());
+        let before = manifest.published.as_ref().map_or(0, |published| published.rows);
+        let rows = before + self.files.iter().filter(|file| file.kind == FileKind::Data).map(|file| file.rows).sum::<u64>();
+        manifest.show(Published { number, rows, directory: directory.to_owned(), columns });
+        Ok(())
     }
 }
 
@@ -305,13 +315,17 @@ impl Manifest {
     /// Closes the open generation: its rows are what readers see.
     pub(crate) fn publish(&mut self, directory: &str) {
         if let Some(OpenGeneration { number, files, columns, .. }) = self.open.take() {
-            let now = now_ms();
-            self.retired.retain(|retired| retired.in_use(now));
-            let before = self.published.take().map(|published| Retired { directory: published.directory, at_ms: now });
-            self.retired.extend(before);
             let rows = files.iter().filter(|file| file.kind == FileKind::Data).map(|file| file.rows).sum();
-            self.published = Some(Published { number, rows, directory: directory.to_owned(), columns });
+            self.show(Published { number, rows, directory: directory.to_owned(), columns });
         }
+    }
+
+    /// Readers see this from now on.
+    fn show(&mut self, published: Published) {
+        let now = now_ms();
+        self.retired.retain(|retired| retired.in_use(now));
+        let before = self.published.replace(published).map(|before| Retired { directory: before.directory, at_ms: now });
+        self.retired.extend(before);
     }
 }
 

@@ -171,12 +171,19 @@ fn mismatch(control: &Control, newest: &Manifest) -> ConnectorError {
 }
 
 fn supported(context: &StreamContext) -> Result<(), ConnectorError> {
-    if context.sync_mode != SyncMode::FullRefresh {
+    if context.sync_mode == SyncMode::Cdc {
         return Err(ConnectorError::config(
             "sync_mode",
             format!("files can't be written with sync mode `{}` yet", context.sync_mode),
         )
-        .with_hint("set `sync_mode: full_refresh`"));
+        .with_hint("set `sync_mode: full_refresh` or `sync_mode: incremental`"));
+    }
+    if context.sync_mode == SyncMode::Incremental && context.write_mode != WriteMode::Append {
+        return Err(ConnectorError::config(
+            "write_mode",
+            format!("what an incremental stream brings is added to files, not written with write mode `{}`", context.write_mode),
+        )
+        .with_hint("set `write_mode: append`"));
     }
     if context.write_mode == WriteMode::Upsert {
         return Err(ConnectorError::config("write_mode", "files can't be written with write mode `upsert`")

@@ -55,11 +55,21 @@ pub(crate) fn published(generation: u64, epoch: u64) -> String {
     format!("{generation}-{epoch}")
 }
 
+/// The directory that a commit of an open-ended generation makes visible.
+pub(crate) fn committed(generation: u64, epoch: u64, seq: u64) -> String {
+    format!("{}-{seq}", published(generation, epoch))
+}
+
 /// The epoch in the name of a published directory; `None` where the name is not ours.
 pub(crate) fn published_epoch(name: &str) -> Option<u64> {
-    let (generation, epoch) = name.split_once('-')?;
-    let (generation, epoch) = (generation.parse().ok()?, epoch.parse().ok()?);
-    (published(generation, epoch) == name).then_some(epoch)
+    let mut parts = name.split('-').map(|part| part.parse::<u64>().ok());
+    let (generation, epoch) = (parts.next()??, parts.next()??);
+    let again = match (parts.next(), parts.next()) {
+        (None, None) => published(generation, epoch),
+        (Some(seq), None) => committed(generation, epoch, seq?),
+        _ => return None,
+    };
+    (again == name).then_some(epoch)
 }
 
 /// ASCII letters, digits, `-` and `_` stand for themselves, every other byte as `%XX`, as does a `_` at the beginning, because

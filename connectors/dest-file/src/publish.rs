@@ -6,7 +6,7 @@
 
 use crate::control::{Control, fenced, now_ms};
 use crate::disk::Visible;
-use crate::manifest::{FileKind, Manifest, OpenGeneration, Step};
+use crate::manifest::{FileKind, Manifest, OpenGeneration, StagedFile, Step};
 use crate::names;
 use rapidbyte_sdk::{ConnectorError, PublishRequest, PublishSummary, WriteMode, host_ffi};
 
@@ -51,19 +51,10 @@ fn build(control: &Control, newest: &Manifest, open: &OpenGeneration, directory:
     // Left over from a publish that died here.
     control.disk.remove_tree(&target)?;
     control.disk.ensure_dir(&target)?;
-    let mut linked = 0_usize;
-    if let (WriteMode::Append, Some(published)) = (open.write_mode, &newest.published) {
-        let source = control.generations(&published.directory);
-        let names = control.disk.list(&source)?;
-        if control.disk.size(&source)?.is_none() || (names.is_empty() && published.rows > 0) {
-            // For an overtaken run it may have been cleared away rightly.
-            control.claimed(control.newest()?.as_ref(), newest.epoch)?;
-            return Err(damaged(&format!("the published folder `{source}` is gone or empty")));
-        }
-        for name in names {
-            linked += link(control, &format!("{source}/{name}"), &target, &name)?;
-        }
-    }
+    let linked = match open.write_mode {
+        WriteMode::Append => link_visible(control, newest, &target)?,
+        WriteMode::Replace | WriteMode::Upsert => 0,
+    };
     let (with_rows, without): (Vec<_>, Vec<_>) =
         open.files.iter().filter(|file| file.kind == FileKind::Data).partition(|file| file.rows > 0);
     // A file without rows carries the columns; one is enough, and only where there is nothing else to read.
@@ -87,6 +78,38 @@ fn build(control: &Control, newest: &Manifest, open: &OpenGeneration, directory:
         control.disk.sync_dir(&target)?;
     }
     Ok(())
+}
+
+/// Links what is visible now into another directory; says how many files that are.
+fn link_visible(control: &Control, newest: &Manifest, target: &str) -> Result<usize, ConnectorError> {
+    let Some(published) = &newest.published else { return Ok(0) };
+    let source = control.generations(&published.directory);
+    let names = control.disk.list(&source)?;
+    if control.disk.size(&source)?.is_none() || (names.is_empty() && published.rows > 0) {
+        // For an overtaken run it may have been cleared away rightly.
+        control.claimed(control.newest()?.as_ref(), newest.epoch)?;
+        return Err(damaged(&format!("the published folder `{source}` is gone or empty")));
+    }
+    let mut linked = 0;
+    for name in names {
+        linked += link(control, &format!("{source}/{name}"), target, &name)?;
+    }
+    Ok(linked)
+}
+
+/// Fills the directory that a commit of an open-ended generation makes visible: what is visible, and the commit's own files.
+pub(crate) fn build_commit(control: &Control, epoch: u64, files: &[StagedFile], directory: &str) -> Result<(), ConnectorError> {
+    let newest = control.newest()?;
+    let newest = control.claimed(newest.as_ref(), epoch)?;
+    let target = control.generations(directory);
+    // Left over from a commit that died here.
+    control.disk.remove_tree(&target)?;
+    control.disk.ensure_dir(&target)?;
+    link_visible(control, newest, &target)?;
+    for file in files.iter().filter(|file| file.kind == FileKind::Data) {
+        link(control, &format!("{}/{}", control.staged(&file.directory), file.name), &target, &file.name)?;
+    }
+    control.disk.sync_dir(&target)
 }
 
 fn damaged(message: &str) -> ConnectorError {

@@ -7,13 +7,13 @@ use crate::evolution::{self, Evolved};
 use crate::format::{Encoder, Sink, check_schema, fit, stored};
 use crate::letters::Letters;
 use crate::manifest::{Column, FileKind, StagedFile, Step};
-use crate::names;
+use crate::{names, publish};
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter;
 use rapidbyte_sdk::{
-    Barrier, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, WriteMode, WritePerf, WriteRequest,
-    WriteStream, WriteSummary, host_ffi,
+    Barrier, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, SyncMode, WriteMode, WritePerf,
+    WriteRequest, WriteStream, WriteSummary, host_ffi,
 };
 use std::collections::HashMap;
 use std::time::Instant;
@@ -333,10 +333,24 @@ impl<'a> StreamWriter<'a> {
             transform_state: barrier.transform_state.clone(),
             committed_at_ms: now_ms(),
         };
-        let commit = Commit { receipt: &receipt, files: &self.staged, columns: self.known.as_deref() };
-        self.control
-            .change_claimed(self.stream.epoch, Step::Commit, |manifest| commit.apply(&self.control, manifest))
+        let epoch = self.stream.epoch;
+        let open_ended = self.stream.context.sync_mode == SyncMode::Incremental;
+        let visible =
+            (open_ended && !self.staged.is_empty()).then(|| names::committed(self.stream.generation, epoch, self.seq + 1));
+        if let Some(directory) = &visible {
+            publish::build_commit(&self.control, epoch, &self.staged, directory)?;
+            host_ffi::mark("dest.commit.directory");
+        }
+        let commit = Commit { receipt: &receipt, files: &self.staged, columns: self.known.as_deref(), visible: visible.as_deref() };
+        let now = self
+            .control
+            .change_claimed(epoch, Step::Commit, |manifest| commit.apply(&self.control, manifest))
             .map_err(|error| if error.code == evolution::TYPE_MISMATCH { self.unfit(error) } else { error })?;
+        if visible.is_some() {
+            // A crash before the link has moved is made up for by the next claim.
+            publish::point(&self.control, &now)?;
+            publish::sweep(&self.control, &now, publish::Sweep::Everything, now_ms())?;
+        }
         self.seq += 1;
         self.staged.clear();
         if !own.is_empty() {
