@@ -43,6 +43,10 @@ trait Journey {
     fn also(&self) -> &'static [&'static str] {
         &[]
     }
+    /// Points that must be hit.
+    fn points(&self) -> Vec<&'static str> {
+        MANDATED.iter().chain(self.also()).copied().collect()
+    }
 }
 
 trait Place {
@@ -101,8 +105,8 @@ fn kill(journey: &dyn Journey, point: &str, hit: u64, expected: &TableHash) -> R
 
 fn sweep(journey: &dyn Journey, proof: &'static str) {
     let (points, expected) = count(journey);
-    for point in MANDATED.iter().chain(journey.also()) {
-        assert!(points.contains_key(*point), "{}: `{point}` is not hit; there are {points:?}", journey.name());
+    for point in journey.points() {
+        assert!(points.contains_key(point), "{}: `{point}` is not hit; there are {points:?}", journey.name());
     }
     assert!(points.len() >= 12, "{points:?}");
     let seed = Seeded::seed_of_environment();
@@ -288,4 +292,65 @@ impl Journey for Filed {
 #[test]
 fn prove_crashes_between_generator_and_files_lose_nothing() {
     sweep(&Filed, "kill -9, generated rows into JSONL files (append)");
+}
+
+// ---- incremental streams: three runs' worth of changes, each of which may die ----
+
+/// How rows are written, and into what.
+struct Changes<'a> {
+    source: Database<'a>,
+    mode: &'static str,
+}
+
+const CHANGED_ROWS: u32 = 6_000;
+
+/// Equal cursors, NULL cursors and a key; more than one batch.
+fn changes(server: &Postgres) -> Database<'_> {
+    let source = server.database("swept_changes");
+    source.sql(&format!(
+        "CREATE TABLE changes (id int PRIMARY KEY, n int, v text);
+         INSERT INTO changes SELECT i, CASE WHEN i % 50 > 0 THEN i / 7 END, repeat('v', 900) || i FROM generate_series(1, {CHANGED_ROWS}) i"
+    ));
+    source
+}
+
+impl Journey for Changes<'_> {
+    fn name(&self) -> &'static str {
+        "incremental, PostgreSQL to PostgreSQL"
+    }
+
+    fn place(&self) -> Box<dyn Place + '_> {
+        let destination = Postgres::shared().database("swept_incremental");
+        let pipeline = format!(
+            "version: \"1.0\"\npipeline: swept\nsource:\n  use: source-postgres\n  config: {{ {} }}\n  streams:\n\
+             \x20   - {{ name: changes, sync_mode: incremental, cursor_field: n, null_cursor: include }}\n\
+             destination:\n  use: dest-postgres\n  config: {{ {} }}\n  write_mode: {}\n\
+             resources: {{ checkpoint_interval_rows: 1, max_batch_bytes: 4mb, max_retries: 0 }}\n",
+            self.source.config(),
+            destination.config(),
+            self.mode
+        );
+        Box::new(InDatabase { destination, pipeline, table: "changes" })
+    }
+
+    fn points(&self) -> Vec<&'static str> {
+        let shared = MANDATED.iter().filter(|point| !point.contains("publish")).copied();
+        shared.chain(["dest.merge.before", "dest.merge.after"]).chain(CONFIRM.iter().copied()).collect()
+    }
+}
+
+#[test]
+fn prove_crashes_of_incremental_upserts_lose_nothing() {
+    sweep(
+        &Changes { source: changes(Postgres::shared()), mode: "upsert" },
+        "kill -9, PostgreSQL to PostgreSQL (incremental, upsert)",
+    );
+}
+
+#[test]
+fn prove_crashes_of_incremental_appends_lose_and_repeat_nothing() {
+    sweep(
+        &Changes { source: changes(Postgres::shared()), mode: "append" },
+        "kill -9, PostgreSQL to PostgreSQL (incremental, append)",
+    );
 }

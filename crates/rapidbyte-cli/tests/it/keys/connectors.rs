@@ -1,6 +1,6 @@
 //! The keys of the connectors: each has a test of its own, which holds its pairs against the schema of its manifest.
 
-use super::{Pair, check, datagen, files, postgres, transforms};
+use super::{Pair, check, datagen, files, incremental, postgres, transforms};
 use rapidbyte_testkit::connectors;
 use serde_json::Value;
 use std::fs;
@@ -13,6 +13,12 @@ fn schema(connector: &str) -> Value {
 
 fn whole(connector: &str, pairs: &[Pair]) {
     check(&schema(connector), pairs);
+}
+
+fn of_dest_postgres() -> Vec<Pair> {
+    let mut pairs = postgres::pairs(postgres::Role::Destination);
+    pairs.extend(incremental::of_dest_postgres());
+    pairs
 }
 
 macro_rules! tests {
@@ -29,7 +35,7 @@ macro_rules! tests {
 
 tests! {
     keys_of_dest_file = "dest-file", files::of_dest_file();
-    keys_of_dest_postgres = "dest-postgres", postgres::pairs(postgres::Role::Destination);
+    keys_of_dest_postgres = "dest-postgres", of_dest_postgres();
     keys_of_dest_stdout = "dest-stdout", files::of_dest_stdout();
     keys_of_source_datagen = "source-datagen", datagen::pairs();
     keys_of_source_postgres = "source-postgres", postgres::pairs(postgres::Role::Source);

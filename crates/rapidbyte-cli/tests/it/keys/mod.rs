@@ -7,6 +7,7 @@
 mod connectors;
 mod datagen;
 mod files;
+mod incremental;
 mod pipeline;
 mod postgres;
 mod shown;

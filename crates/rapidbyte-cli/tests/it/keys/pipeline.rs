@@ -1,6 +1,6 @@
 //! The keys of a pipeline.
 
-use super::{Pair, Pipeline, Shown, pair};
+use super::{Pair, Pipeline, Shown, incremental, pair};
 use rapidbyte_testkit::Postgres;
 
 const REFUSED: &str = "is not available yet";
@@ -49,7 +49,7 @@ pub(super) fn pairs() -> Vec<Pair> {
     let unreachable =
         |retries: u32| server(&format!("max_retries: {retries}"), "host: 127.0.0.1, port: 1, user: u, database: d".to_owned(), "t");
     let written = |mode: &str| format!("name: orders, destination: {{ write_mode: {mode} }}");
-    vec![
+    let mut all = vec![
         differs("version", "version", ("\"1\"", "exit 0"), ("\"3\"", "exit 3")),
         differs("pipeline", "pipeline", ("first", "pipeline first"), ("second", "pipeline second")),
         differs("source.use", "source", ("source-datagen", "read 100"), ("source-none", "exit 3")),
@@ -180,5 +180,7 @@ pub(super) fn pairs() -> Vec<Pair> {
             many("compression: null").shows("not compressed"),
             many("compression: zstd").shows("compressed to "),
         ),
-    ]
+    ];
+    all.extend(incremental::of_pipeline());
+    all
 }
