@@ -1,8 +1,9 @@
 //! One Arrow column, downcast once per batch, written value by value in PostgreSQL's send format.
 
 use super::cell::CellFault;
-use super::{from_text, numeric};
-use crate::types::{OfText, Wire};
+use super::numeric;
+use super::rare::Rare;
+use crate::types::Wire;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Date64Type, Decimal128Type, Decimal256Type, DurationMicrosecondType, DurationMillisecondType,
@@ -14,7 +15,6 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrowPrimitiveType, PrimitiveArray};
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, IntervalDayTime, IntervalMonthDayNano, NullBuffer, i256};
 use arrow_schema::{DataType, IntervalUnit, TimeUnit};
-use rapidbyte_sdk::split;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's time begins.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -31,7 +31,7 @@ pub(super) struct Origin {
 
 /// A column ready to be written.
 pub(super) struct Column<'a> {
-    nulls: Option<&'a NullBuffer>,
+    pub(super) nulls: Option<&'a NullBuffer>,
     values: Values<'a>,
 }
 
@@ -113,18 +113,7 @@ enum Values<'a> {
     Duration(&'a [i64], Scale),
     List(Ends<'a>, Box<Column<'a>>, u32),
     Dictionary(Box<dyn Fn(usize) -> usize + 'a>, Box<Column<'a>>),
-    Money(&'a [i128]),
-    Char(&'a [i32], &'a [u8]),
-    OfText(OfText, &'a [i32], &'a [u8]),
-    Split(Box<SplitColumn<'a>>),
-}
-
-/// Values that fit, and others in their send form.
-struct SplitColumn<'a> {
-    value: Column<'a>,
-    send: Column<'a>,
-    /// The elements' type here, which may have another number at the source.
-    element: Option<u32>,
+    Rare(Box<Rare<'a>>),
 }
 
 /// Where each list begins and ends in its child.
@@ -144,7 +133,7 @@ impl Ends<'_> {
     }
 }
 
-fn primitive<T: ArrowPrimitiveType>(array: &dyn Array) -> &[T::Native] {
+pub(super) fn primitive<T: ArrowPrimitiveType>(array: &dyn Array) -> &[T::Native] {
     array.as_primitive::<T>().values()
 }
 
@@ -226,25 +215,6 @@ fn bind_values<'a>(array: &'a dyn Array, wire: &Wire, origin: Origin) -> Option<
         (D::Float32, Wire::Float8) => Values::Float4AsFloat8(primitive::<Float32Type>(array)),
         (D::Decimal128(_, scale), Wire::Numeric) => Values::Decimal128(primitive::<Decimal128Type>(array), *scale),
         (D::Decimal256(_, scale), Wire::Numeric) => Values::Decimal256(primitive::<Decimal256Type>(array), *scale),
-        // Hundredths of a PostgreSQL source.
-        (D::Decimal128(_, 2), Wire::Money) => Values::Money(primitive::<Decimal128Type>(array)),
-        (D::Utf8, Wire::Char) => {
-            let text = array.as_string::<i32>();
-            Values::Char(text.value_offsets(), text.value_data())
-        }
-        (D::Utf8, Wire::OfText(of)) => {
-            let text = array.as_string::<i32>();
-            Values::OfText(*of, text.value_offsets(), text.value_data())
-        }
-        (D::Struct(_), _) if origin.postgres => {
-            let parts = split::parts(array)?;
-            let element = if let Wire::Array { oid, .. } = wire { Some(*oid) } else { None };
-            Values::Split(Box::new(SplitColumn {
-                value: Column::bind(parts.value.as_ref(), wire, origin)?,
-                send: Column::bind(parts.send, &Wire::Bytea, origin)?,
-                element,
-            }))
-        }
         (D::Utf8, Wire::Numeric) => {
             let text = array.as_string::<i32>();
             Values::NumericText(text.value_offsets(), text.value_data())
@@ -321,7 +291,7 @@ fn bind_values<'a>(array: &'a dyn Array, wire: &Wire, origin: Origin) -> Option<
             let child = Column::bind(list.values().as_ref(), element, origin)?;
             Values::List(Ends::Fixed(usize::try_from(*width).ok()?), Box::new(child), *oid)
         }
-        _ => return None,
+        _ => return Rare::bind(array, wire, origin).map(|rare| Values::Rare(Box::new(rare))),
     })
 }
 
@@ -342,7 +312,7 @@ fn field4(out: &mut Vec<u8>, value: [u8; 4]) {
 }
 
 #[inline]
-fn field8(out: &mut Vec<u8>, value: [u8; 8]) {
+pub(super) fn field8(out: &mut Vec<u8>, value: [u8; 8]) {
     out.extend_from_slice(&[0, 0, 0, 8, value[0], value[1], value[2], value[3], value[4], value[5], value[6], value[7]]);
 }
 
@@ -444,35 +414,9 @@ impl Values<'_> {
             Self::Duration(values, scale) => field_interval(out, 0, 0, scale.micros(values[row])?),
             Self::List(ends, child, oid) => return write_list(out, ends.of(row), child, *oid),
             Self::Dictionary(key, values) => return values.write(key(row), out),
-            Self::Money(values) => {
-                field8(out, i64::try_from(values[row]).map_err(|_| CellFault::OutOfRange)?.to_be_bytes());
-            }
-            Self::Char(ends, bytes) => {
-                let byte = from_text::char(&bytes[ends[row].as_usize()..ends[row + 1].as_usize()])?;
-                out.extend_from_slice(&[0, 0, 0, 1, byte]);
-            }
-            Self::OfText(of, ends, bytes) => {
-                let text = std::str::from_utf8(&bytes[ends[row].as_usize()..ends[row + 1].as_usize()]);
-                from_text::write(*of, text.map_err(|_| CellFault::NotItsText)?, out)?;
-            }
-            Self::Split(columns) => return columns.write(row, out),
+            Self::Rare(rare) => return rare.write(row, out),
         }
         Ok(())
-    }
-}
-
-impl SplitColumn<'_> {
-    fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<(), CellFault> {
-        if self.send.nulls.is_none_or(|nulls| nulls.is_valid(row)) {
-            let start = out.len();
-            self.send.write(row, out)?;
-            // After the field's length, the number of dimensions and the flags.
-            if let (Some(oid), Some(place)) = (self.element, out.get_mut(start + 12..start + 16)) {
-                place.copy_from_slice(&oid.to_be_bytes());
-            }
-            return Ok(());
-        }
-        self.value.write(row, out)
     }
 }
 

@@ -4,6 +4,7 @@ mod cell;
 mod column;
 mod from_text;
 mod numeric;
+mod rare;
 
 pub(crate) use cell::CellFault;
 
