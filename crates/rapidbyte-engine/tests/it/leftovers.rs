@@ -110,11 +110,11 @@ impl Place {
         PipelinePlan::load(&self.project.path(&file), &|_| None).expect("a plan")
     }
 
-    fn from_postgres(&self) -> String {
+    fn postgres_source(&self) -> String {
         format!("source-postgres\n  config: {{ {} }}", self.source.config())
     }
 
-    fn to_postgres(&self) -> String {
+    fn postgres_destination(&self) -> String {
         format!("dest-postgres\n  config: {{ {} }}", self.destination.config())
     }
 
@@ -190,12 +190,12 @@ fn stopped(now: fn(&RunEvent<'_>) -> bool) -> RunOptions {
 #[test]
 fn nothing_is_left_of_runs_that_succeed_fail_or_are_stopped() {
     let place = Place::new();
-    let (postgres, files) = (place.to_postgres(), "dest-file\n  config: { path: out }");
+    let (postgres, files) = (place.postgres_destination(), "dest-file\n  config: { path: out }");
     let slow = "source-datagen\n  config: { pattern: sequence, max_events: 1000000, events_per_second: 5000, batch_rows: 100 }";
     let spin = packed_fixture("probe-spin").display().to_string();
 
-    let moved = place.plan("moved", &place.from_postgres(), "public.t", &postgres);
-    let written = place.plan("written", &place.from_postgres(), "public.t", files);
+    let moved = place.plan("moved", &place.postgres_source(), "public.t", &postgres);
+    let written = place.plan("written", &place.postgres_source(), "public.t", files);
     place.again("success", || {
         for plan in [&moved, &written] {
             let report = place.run(plan, unwatched()).expect("it succeeds");
@@ -207,9 +207,9 @@ fn nothing_is_left_of_runs_that_succeed_fail_or_are_stopped() {
         let error = place.run(plan, unwatched()).expect_err("it fails");
         assert_eq!(error.code(), code, "{error}");
     };
-    let missing = place.plan("missing", &place.from_postgres(), "public.nothing", &postgres);
-    let unfit = place.plan("unfit", &place.from_postgres(), "public.t, destination: { table: unfit }", &postgres);
-    let refused = place.plan("refused", &place.from_postgres().replace("user: keeper", "user: stranger"), "public.t", &postgres);
+    let missing = place.plan("missing", &place.postgres_source(), "public.nothing", &postgres);
+    let unfit = place.plan("unfit", &place.postgres_source(), "public.t, destination: { table: unfit }", &postgres);
+    let refused = place.plan("refused", &place.postgres_source().replace("user: keeper", "user: stranger"), "public.t", &postgres);
     place.again("failure", || {
         fail(&missing, "missing_table");
         fail(&unfit, "not_a_table");
