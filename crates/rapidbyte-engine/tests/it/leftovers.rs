@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -119,8 +119,11 @@ impl Place {
     }
 
     fn run(&self, plan: &PipelinePlan, options: RunOptions) -> Result<RunReport, EngineError> {
-        let run = async { tokio::time::timeout(PATIENCE, self.engine.run(plan, options)).await };
-        self.tokio.block_on(run).unwrap_or_else(|_| panic!("a run of `{}` does not end", plan.pipeline))
+        // Waited for outside of tokio, whose clocks stand still when guests hold all its workers.
+        let (engine, moved) = (self.engine.clone(), plan.clone());
+        let (sender, answer) = mpsc::channel();
+        self.tokio.spawn(async move { sender.send(engine.run(&moved, options).await) });
+        answer.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("a run of `{}` does not end", plan.pipeline))
     }
 
     fn held(&self) -> Held {
