@@ -43,12 +43,10 @@ fn what_is_new_is_appended_once() {
     let yaml = pipeline(&source, &destination, "name: events, cursor_field: at", "resources: { checkpoint_interval_rows: 1 }\n");
     let project = Project::with_pipeline(&yaml);
     // In flight during the first run, with the smallest cursor of all, and a savepoint.
-    let late = format!(
-        "BEGIN; INSERT INTO events VALUES (9001, '2020-01-01'); SAVEPOINT s; INSERT INTO events VALUES (9002, '2020-01-02');
-         DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM go); PERFORM pg_sleep(0.02); END LOOP; END $$; COMMIT"
-    );
+    let late = "BEGIN; INSERT INTO events VALUES (9001, '2020-01-01'); SAVEPOINT s; INSERT INTO events VALUES (9002, '2020-01-02');
+         DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM go); PERFORM pg_sleep(0.02); END LOOP; END $$; COMMIT";
     thread::scope(|scope| {
-        let writer = scope.spawn(|| source.sql(&late));
+        let writer = scope.spawn(|| source.sql(late));
         rapidbyte_testkit::within(Duration::from_secs(20), "the late writer to have written", || {
             (source.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database()")
                 == "1")
