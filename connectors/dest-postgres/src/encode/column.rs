@@ -17,10 +17,10 @@ use arrow_buffer::{ArrowNativeType, BooleanBuffer, IntervalDayTime, IntervalMont
 use arrow_schema::{DataType, IntervalUnit, TimeUnit};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's time begins.
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Days between the same.
-const EPOCH_DAYS: i32 = 10_957;
-const NULL_FIELD: [u8; 4] = (-1_i32).to_be_bytes();
+pub(super) const EPOCH_DAYS: i32 = 10_957;
+pub(super) const NULL_FIELD: [u8; 4] = (-1_i32).to_be_bytes();
 
 /// PostgreSQL's own columns carry `infinity` and `-infinity` as the largest and smallest integer, which in any other
 /// column are moments beyond PostgreSQL's reach.
@@ -32,12 +32,12 @@ pub(super) struct Origin {
 /// A column ready to be written.
 pub(super) struct Column<'a> {
     pub(super) nulls: Option<&'a NullBuffer>,
-    values: Values<'a>,
+    pub(super) values: Values<'a>,
 }
 
 /// How a moment or a span is counted.
 #[derive(Clone, Copy)]
-enum Scale {
+pub(super) enum Scale {
     /// Times so many.
     Up(i64),
     /// Divided by so many, exactly.
@@ -55,7 +55,7 @@ impl Scale {
     }
 
     #[inline]
-    fn micros(self, value: i64) -> Result<i64, CellFault> {
+    pub(super) fn micros(self, value: i64) -> Result<i64, CellFault> {
         match self {
             Self::Up(factor) => value.checked_mul(factor).ok_or(CellFault::OutOfRange),
             Self::Down(divisor) if value % divisor == 0 => Ok(value / divisor),
@@ -66,14 +66,14 @@ impl Scale {
 
 /// What stands before the bytes of a text in its field.
 #[derive(Clone, Copy)]
-struct TextForm {
+pub(super) struct TextForm {
     /// The version byte of `jsonb` and `ltree`.
-    version: Option<u8>,
+    pub(super) version: Option<u8>,
     /// A batch without a NUL anywhere is not searched value by value.
-    may_hold_nul: bool,
+    pub(super) may_hold_nul: bool,
 }
 
-enum Values<'a> {
+pub(super) enum Values<'a> {
     Null,
     Bool(&'a BooleanBuffer),
     Int2(&'a [i16]),
@@ -117,7 +117,7 @@ enum Values<'a> {
 }
 
 /// Where each list begins and ends in its child.
-enum Ends<'a> {
+pub(super) enum Ends<'a> {
     Small(&'a [i32]),
     Large(&'a [i64]),
     Fixed(usize),

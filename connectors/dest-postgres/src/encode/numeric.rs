@@ -17,53 +17,77 @@ const MAX_DISPLAY_SCALE: usize = 16_383;
 const MAX_INTEGER_DIGITS: usize = 131_072;
 
 const POWERS: [u64; 4] = [1, 10, 100, 1000];
+/// Two groups hold every number below.
+const TWO_GROUPS: u64 = 100_000_000;
 
-/// Values of at most this size can be shifted by a missing power of ten and stay within 64 bits.
-const FAST_LIMIT: u64 = u64::MAX / 1000;
+/// Room for the longest field of [`Short`]: length, head, five groups, rounded up.
+pub(super) const SHORT_FIELD: usize = 24;
 
-/// Writes one field for `magnitude * 10^-scale`, if that is possible with 64-bit arithmetic alone: the division of larger
-/// ones is a function call in WebAssembly.
-fn write_small(out: &mut Vec<u8>, negative: bool, magnitude: u64, scale: usize) -> bool {
-    if magnitude > FAST_LIMIT || scale > MAX_DISPLAY_SCALE {
-        return false;
+/// Writes numbers of one scale by 64-bit arithmetic alone, which is all that WebAssembly does without a function call.
+pub(super) struct Short {
+    /// What fills the last group.
+    pad: u64,
+    fraction_groups: i16,
+    scale: u16,
+}
+
+impl Short {
+    /// For this scale; `None` where the long way is needed.
+    pub(super) fn new(scale: i8) -> Option<Self> {
+        let scale = u16::try_from(scale).ok()?;
+        let fraction_groups = scale.div_ceil(4);
+        Some(Self { pad: POWERS[usize::from(fraction_groups * 4 - scale)], fraction_groups: fraction_groups as i16, scale })
     }
-    let fraction_groups = scale.div_ceil(4);
-    let mut rest = magnitude * POWERS[fraction_groups * 4 - scale];
-    let mut groups = [0_u16; 8];
-    let mut count = 0;
-    // Groups of zeros at the end are not sent.
-    let mut dropped = 0;
-    while rest != 0 {
-        let group = (rest % 10_000) as u16;
-        rest /= 10_000;
-        if count == 0 && group == 0 {
-            dropped += 1;
-            continue;
+
+    /// A whole field and its length; `None` where the long way is needed.
+    #[inline]
+    pub(super) fn field(&self, value: i128) -> Option<([u8; SHORT_FIELD], usize)> {
+        let small = value as i64;
+        if i128::from(small) != value {
+            return None;
         }
-        groups[count] = group;
-        count += 1;
+        let rest = small.unsigned_abs().checked_mul(self.pad)?;
+        let mut field = [0_u8; SHORT_FIELD];
+        let (places, count) = if rest < TWO_GROUPS {
+            let rest = rest as u32;
+            let (high, low) = (rest / 10_000, rest % 10_000);
+            let places = if high == 0 { u16::from(low != 0) } else { 2 };
+            let groups = if high == 0 { low << 16 } else { high << 16 | low };
+            field[12..16].copy_from_slice(&groups.to_be_bytes());
+            // Groups of zeros at the end are not sent.
+            (places, if high != 0 && low == 0 { 1 } else { places })
+        } else {
+            groups(rest, &mut field)
+        };
+        let weight = if count == 0 { 0 } else { places as i16 - self.fraction_groups - 1 };
+        let sign = if small < 0 { NEGATIVE } else { POSITIVE };
+        let head = u64::from(count) << 48 | u64::from(weight.cast_unsigned()) << 32 | u64::from(sign) << 16 | u64::from(self.scale);
+        field[..4].copy_from_slice(&(8 + 2 * u32::from(count)).to_be_bytes());
+        field[4..12].copy_from_slice(&head.to_be_bytes());
+        Some((field, 12 + 2 * usize::from(count)))
     }
-    let weight = (count + dropped) as i32 - fraction_groups as i32 - 1;
-    let weight = if count == 0 { 0 } else { weight };
-    let mut field = [0_u8; 12 + 16];
-    field[..4].copy_from_slice(&(8 + 2 * count as i32).to_be_bytes());
-    field[4..6].copy_from_slice(&(count as i16).to_be_bytes());
-    field[6..8].copy_from_slice(&(weight as i16).to_be_bytes());
-    let sign = if negative && count != 0 { NEGATIVE } else { POSITIVE };
-    field[8..10].copy_from_slice(&sign.to_be_bytes());
-    field[10..12].copy_from_slice(&(scale as i16).to_be_bytes());
-    for (place, group) in groups[..count].iter().rev().enumerate() {
-        field[12 + 2 * place..14 + 2 * place].copy_from_slice(&group.to_be_bytes());
+}
+
+/// The groups of a number with more than two: how many it has, and how many of them are sent.
+fn groups(mut rest: u64, field: &mut [u8; SHORT_FIELD]) -> (u16, u16) {
+    /// From here on a number has one more group. Five hold every number of 64 bits.
+    const STEPS: [u64; 2] = [1_000_000_000_000, 10_000_000_000_000_000];
+    let places = 3 + STEPS.iter().map(|step| u16::from(rest >= *step)).sum::<u16>();
+    for slot in field[12..12 + 2 * usize::from(places)].chunks_exact_mut(2).rev() {
+        slot.copy_from_slice(&((rest % 10_000) as u16).to_be_bytes());
+        rest /= 10_000;
     }
-    out.extend_from_slice(&field[..12 + 2 * count]);
-    true
+    let sent = field[12..12 + 2 * usize::from(places)].chunks_exact(2).rposition(|group| group != [0, 0]);
+    (places, sent.map_or(0, |last| last as u16 + 1))
 }
 
 /// One field for `value * 10^-scale`.
 pub(super) fn write_i128(out: &mut Vec<u8>, value: i128, scale: i8) -> Result<(), CellFault> {
-    if let (Ok(small), Ok(scale)) = (u64::try_from(value.unsigned_abs()), usize::try_from(scale))
-        && write_small(out, value < 0, small, scale)
-    {
+    if let Some((field, length)) = Short::new(scale).and_then(|short| short.field(value)) {
+        // A copy of fixed length, cut afterwards: one of a length known only now is a call into the host in WebAssembly.
+        let end = out.len() + length;
+        out.extend_from_slice(&field);
+        out.truncate(end);
         return Ok(());
     }
     write_digits(out, value < 0, value.unsigned_abs().to_string().as_bytes(), scale)
