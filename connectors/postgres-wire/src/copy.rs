@@ -73,6 +73,17 @@ impl<'a> CopyOut<'a> {
         }
     }
 
+    /// Messages that have arrived, with tag and length, in case many are to be looked at together: perhaps none, and perhaps a
+    /// cut one at the end. [`Self::next_payload`] waits for the next.
+    pub fn arrived(&self) -> &[u8] {
+        if self.done { &[] } else { self.connection.transport.arrived() }
+    }
+
+    /// Passes over whole CopyData messages at the beginning of [`Self::arrived`].
+    pub fn pass(&mut self, bytes: usize) {
+        self.connection.transport.pass(bytes);
+    }
+
     #[cold]
     fn after_notice(&mut self) -> Result<Option<&[u8]>, CopyOutError> {
         self.next_payload()

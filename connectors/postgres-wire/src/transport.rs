@@ -199,6 +199,16 @@ impl Transport {
         (tag, bytes.get(start..end).unwrap_or_default())
     }
 
+    /// What has been read and not been looked at: whole messages and, at the end, perhaps a part of one.
+    pub(crate) fn arrived(&self) -> &[u8] {
+        &self.chunk[self.at..]
+    }
+
+    /// Passes over messages that were taken from [`Self::arrived`].
+    pub(crate) fn pass(&mut self, bytes: usize) {
+        self.at = (self.at + bytes).min(self.chunk.len());
+    }
+
     /// Moves bytes from the stream into the straddle buffer until it holds `total`.
     fn gather(&mut self, total: usize) -> Result<(), Error> {
         while self.straddle.len() < total {

@@ -3,7 +3,7 @@
 use crate::PostgresSource;
 use crate::catalog::{Relation, TableColumn, columns_of, find_relation, missing_column, missing_table};
 use crate::check::{supported, supported_mode};
-use crate::decode::{DecodedColumn, Pushed, RowDecoder};
+use crate::decode::{self, DecodedColumn, Pushed, RowDecoder};
 use crate::incremental::{self, Marker};
 use crate::types::Kind;
 use postgres_wire::{Connection, CopyOut, CopyOutError, quote_ident, quote_qualified};
@@ -310,7 +310,20 @@ impl Run<'_> {
     fn drain(&mut self, mut copy: CopyOut<'_>, output: &mut SourceOutput, perf: &mut ReadPerf) -> Result<(), ConnectorError> {
         let started = Instant::now();
         let waited = copy.waited();
+        let mut one_by_one = 0_usize;
         loop {
+            if one_by_one == 0 && self.marker.is_none() {
+                match self.decoder.push_run(copy.arrived(), self.target, BATCH_ROWS) {
+                    decode::Run::Taken(0) => {}
+                    decode::Run::Taken(bytes) => {
+                        copy.pass(bytes);
+                        self.emit_full(output)?;
+                        continue;
+                    }
+                    decode::Run::OneByOne(rows) => one_by_one = rows,
+                }
+            }
+            one_by_one = one_by_one.saturating_sub(1);
             let mut payload = match copy.next_payload() {
                 Ok(Some(payload)) => payload,
                 Ok(None) => break,
@@ -332,18 +345,24 @@ impl Run<'_> {
                 payload = &payload[taken..];
             }
             self.decoded(before, output)?;
-            if self.decoder.rows() >= BATCH_ROWS || self.decoder.bytes() >= self.target {
-                self.emit(output)?;
-                if let Some(marker) = &mut self.marker {
-                    marker.emitted(&self.decoder, output)?;
-                }
-            }
+            self.emit_full(output)?;
         }
         self.decoder.end()?;
         self.emit(output)?;
         let fetching = copy.waited().saturating_sub(waited);
         perf.fetch_ns += nanos(fetching);
         perf.encode_ns += nanos(started.elapsed().saturating_sub(fetching).saturating_sub(self.emitting));
+        Ok(())
+    }
+
+    /// Hands the batch on once it is large enough.
+    fn emit_full(&mut self, output: &mut SourceOutput) -> Result<(), ConnectorError> {
+        if self.decoder.rows() >= BATCH_ROWS || self.decoder.bytes() >= self.target {
+            self.emit(output)?;
+            if let Some(marker) = &mut self.marker {
+                marker.emitted(&self.decoder, output)?;
+            }
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! One column: values in their send form go in, an Arrow array comes out.
 
 use super::list::ListValues;
+use super::rows::{ColumnFields, FieldValue};
 use super::split::SplitValues;
 use super::{ValueError, numeric};
 use crate::types::{Kind, MONEY_DIGITS};
@@ -46,7 +47,23 @@ impl Bytes {
 
     #[inline]
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
-        self.data.extend_from_slice(bytes);
+        append(&mut self.data, bytes);
+        self.end()
+    }
+
+    /// The same for a value with something behind it, which lets the copy have a fixed length.
+    #[inline]
+    pub(super) fn push_from(&mut self, field: FieldValue<'_>) -> Result<(), ValueError> {
+        const WIDE: usize = 32;
+        let FieldValue { value, rest } = field;
+        match rest.first_chunk::<WIDE>() {
+            Some(chunk) if value.len() <= WIDE => {
+                let end = self.data.len() + value.len();
+                self.data.extend_from_slice(chunk);
+                self.data.truncate(end);
+            }
+            _ => append(&mut self.data, value),
+        }
         self.end()
     }
 
@@ -59,6 +76,34 @@ impl Bytes {
         let fresh = Self::with_capacity(self.offsets.len(), self.data.len());
         let Self { offsets, data } = std::mem::replace(self, fresh);
         (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(data))
+    }
+}
+
+/// Appends bytes. Short copies of a length known only at run time are function calls into the host in WebAssembly, far dearer
+/// than two of a fixed length that may overlap.
+#[inline]
+fn append(data: &mut Vec<u8>, bytes: &[u8]) {
+    #[inline]
+    fn both_ends<const N: usize>(data: &mut Vec<u8>, bytes: &[u8]) -> bool {
+        let (Some(head), Some(tail)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) else { return false };
+        let end = data.len() + bytes.len();
+        data.extend_from_slice(head);
+        data.truncate(end - N);
+        data.extend_from_slice(tail);
+        true
+    }
+    let done = match bytes.len() {
+        0 => true,
+        1 => both_ends::<1>(data, bytes),
+        2..4 => both_ends::<2>(data, bytes),
+        4..8 => both_ends::<4>(data, bytes),
+        8..16 => both_ends::<8>(data, bytes),
+        16..=32 => both_ends::<16>(data, bytes),
+        33..=64 => both_ends::<32>(data, bytes),
+        _ => false,
+    };
+    if !done {
+        data.extend_from_slice(bytes);
     }
 }
 
@@ -186,14 +231,7 @@ impl ColumnBuilder {
                 _ => return Err(ValueError::Malformed("a jsonb has an unknown version")),
             },
             Values::Uuid(values) => values.extend_from_slice(&fixed::<16>(bytes)?),
-            Values::Date(values) => {
-                let days = i32::from_be_bytes(fixed(bytes)?);
-                // Infinity is the largest and smallest integer on both sides.
-                values.push(match days {
-                    i32::MAX | i32::MIN => days,
-                    days => days.checked_add(EPOCH_DAYS).filter(|days| *days != i32::MAX).ok_or(ValueError::Beyond)?,
-                });
-            }
+            Values::Date(values) => values.push(date(fixed(bytes)?).ok_or(ValueError::Beyond)?),
             Values::Time(values) => {
                 let micros = i64::from_be_bytes(fixed(bytes)?);
                 if !(0..=DAY_MICROS).contains(&micros) {
@@ -201,13 +239,7 @@ impl ColumnBuilder {
                 }
                 values.push(micros);
             }
-            Values::Timestamp { values, .. } => {
-                let micros = i64::from_be_bytes(fixed(bytes)?);
-                values.push(match micros {
-                    i64::MAX | i64::MIN => micros,
-                    micros => micros.checked_add(EPOCH_MICROS).filter(|micros| *micros != i64::MAX).ok_or(ValueError::Beyond)?,
-                });
-            }
+            Values::Timestamp { values, .. } => values.push(moment(fixed(bytes)?).ok_or(ValueError::Beyond)?),
             Values::Interval(values) => {
                 let [m0, m1, m2, m3, m4, m5, m6, m7, d0, d1, d2, d3, n0, n1, n2, n3] = fixed(bytes)?;
                 let micros = i64::from_be_bytes([m0, m1, m2, m3, m4, m5, m6, m7]);
@@ -223,6 +255,49 @@ impl ColumnBuilder {
         }
         self.nulls.append_non_null();
         Ok(())
+    }
+
+    /// Appends the column's fields of many rows. `None`: one of them is out of the ordinary, and the column may hold part of them.
+    pub(super) fn push_fields(&mut self, fields: &ColumnFields<'_>) -> Option<()> {
+        if !fields.nulls && self.push_values(fields)? {
+            self.nulls.append_n_non_nulls(fields.rows());
+            return Some(());
+        }
+        for value in fields.values() {
+            match value? {
+                Some(field) => self.push(field.value).ok()?,
+                None => self.push_null().ok()?,
+            }
+        }
+        Some(())
+    }
+
+    /// Appends many values that are not NULL; whether there is a way to do it for this type.
+    fn push_values(&mut self, fields: &ColumnFields<'_>) -> Option<bool> {
+        match &mut self.values {
+            Values::Int2(values) => fields.fixed(values, |bytes| Some(i16::from_be_bytes(bytes))),
+            Values::Int4(values) => fields.fixed(values, |bytes| Some(i32::from_be_bytes(bytes))),
+            Values::Int8(values) => fields.fixed(values, |bytes| Some(i64::from_be_bytes(bytes))),
+            Values::Float4(values) => fields.fixed(values, |bytes| Some(f32::from_be_bytes(bytes))),
+            Values::Float8(values) => fields.fixed(values, |bytes| Some(f64::from_be_bytes(bytes))),
+            Values::Oid(values) => fields.fixed(values, |bytes| Some(u32::from_be_bytes(bytes))),
+            Values::Date(values) => fields.fixed(values, date),
+            Values::Timestamp { values, .. } => fields.fixed(values, moment),
+            Values::Decimal128 { scale, limit, values, .. } => {
+                for field in fields.values() {
+                    values.push(numeric::decimal128(field??.value, *scale, *limit).ok()?);
+                }
+                Some(())
+            }
+            Values::Text(values) | Values::Binary(values) => {
+                for field in fields.values() {
+                    values.push_from(field??).ok()?;
+                }
+                Some(())
+            }
+            _ => return Some(false),
+        }
+        .map(|()| true)
     }
 
     /// Appends a NULL.
@@ -343,6 +418,24 @@ impl ColumnBuilder {
     /// How many rows it holds.
     pub(super) fn len(&self) -> usize {
         self.nulls.len()
+    }
+}
+
+/// Days since 1970. Infinity is the largest and smallest integer on both sides.
+#[inline]
+fn date(bytes: [u8; 4]) -> Option<i32> {
+    match i32::from_be_bytes(bytes) {
+        infinity @ (i32::MAX | i32::MIN) => Some(infinity),
+        days => days.checked_add(EPOCH_DAYS).filter(|days| *days != i32::MAX),
+    }
+}
+
+/// Microseconds since 1970, with infinity likewise.
+#[inline]
+fn moment(bytes: [u8; 8]) -> Option<i64> {
+    match i64::from_be_bytes(bytes) {
+        infinity @ (i64::MAX | i64::MIN) => Some(infinity),
+        micros => micros.checked_add(EPOCH_MICROS).filter(|micros| *micros != i64::MAX),
     }
 }
 

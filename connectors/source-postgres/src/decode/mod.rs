@@ -2,11 +2,13 @@
 
 mod column;
 mod list;
+#[cfg(test)]
+mod meter;
 mod numeric;
 mod rows;
 mod split;
 
-pub(crate) use rows::{DecodedColumn, Pushed, RowDecoder};
+pub(crate) use rows::{DecodedColumn, Pushed, RowDecoder, Run};
 
 /// Why a value was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

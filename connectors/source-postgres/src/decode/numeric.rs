@@ -77,6 +77,47 @@ const FINER: ValueError = ValueError::Malformed("a numeric is finer than its col
 /// The value times `10^scale`, below `limit` = `10^precision`.
 #[inline]
 pub(super) fn decimal128(bytes: &[u8], scale: i8, limit: i128) -> Result<i128, ValueError> {
+    match short(bytes, scale) {
+        Some(value) if i128::from(value.unsigned_abs()) < limit => Ok(value.into()),
+        _ => long128(bytes, scale, limit),
+    }
+}
+
+/// The value of at most three groups that end at the point or soon after it, which is most of what tables hold; `None` for
+/// any other, and for what must be refused.
+#[inline]
+fn short(bytes: &[u8], scale: i8) -> Option<i64> {
+    let (head, groups) = bytes.split_first_chunk::<8>()?;
+    let head = u64::from_be_bytes(*head);
+    let (count, weight, sign, display) = (head >> 48, (head >> 32) as i16, (head >> 16) as u16, head as u16);
+    let (first, second, third) = match *groups {
+        [] => (0, 0, 0),
+        [a0, a1] => (0, 0, be([a0, a1])),
+        [a0, a1, b0, b1] => (0, be([a0, a1]), be([b0, b1])),
+        [a0, a1, b0, b1, c0, c1] => (be([a0, a1]), be([b0, b1]), be([c0, c1])),
+        _ => return None,
+    };
+    let (first, second, third) = (u64::from(first), u64::from(second), u64::from(third));
+    let sound = groups.len() as u64 == 2 * count && display <= MAX_DISPLAY_SCALE && first < BASE && second < BASE && third < BASE;
+    if !sound || !matches!(sign, 0 | NEGATIVE) {
+        return None;
+    }
+    let value = (first * BASE + second) * BASE + third;
+    let power = 4 * (i32::from(weight) + 1 - count as i32) + i32::from(scale);
+    let unit = *POWERS.get(power.unsigned_abs() as usize).filter(|_| (-3..=3).contains(&power))?;
+    let value = if power >= 0 {
+        value * unit
+    } else {
+        if !value.is_multiple_of(unit) {
+            return None;
+        }
+        value / unit
+    };
+    let value = value.cast_signed();
+    Some(if sign == NEGATIVE { -value } else { value })
+}
+
+fn long128(bytes: &[u8], scale: i8, limit: i128) -> Result<i128, ValueError> {
     let Parsed::Number(number) = parse(bytes)? else { return Err(ValueError::Beyond) };
     // The last digit's power of ten, in units of 10^-scale.
     let count = number.digits.len() as i32;

@@ -3,6 +3,11 @@
 //! A stream is a header, rows (a field count, then length and bytes of each field) and a trailer. PostgreSQL puts one row into
 //! each message; a row that is cut by the end of a payload is put together all the same.
 
+mod run;
+
+pub(crate) use run::Run;
+pub(super) use run::{ColumnFields, FieldValue};
+
 use super::ValueError;
 use super::column::{ColumnBuilder, FinishError};
 use crate::types::Kind;
@@ -66,6 +71,7 @@ pub(crate) struct RowDecoder {
     carry: Vec<u8>,
     max_record: usize,
     state: State,
+    fields: run::Fields,
     /// How many fields follow the columns, and are no part of the batches.
     tail: usize,
     /// Those of the last row, and room for the next one's.
@@ -96,6 +102,7 @@ impl RowDecoder {
             carry: Vec::new(),
             max_record,
             state: State::Header,
+            fields: run::Fields::default(),
             tail,
             tails: [Vec::new(), Vec::new()],
             columns,
