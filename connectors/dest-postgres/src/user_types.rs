@@ -9,51 +9,15 @@ use crate::catalog::with_full_names;
 use crate::config::MissingTypes;
 use crate::session::Session;
 use crate::types::{Marks, looks_like_type};
-use postgres_wire::{Row, quote_ident, quote_literal, quote_qualified};
+use postgres_wire::{Row, Shape, UserType, quote_ident, quote_literal, quote_qualified};
 use rapidbyte_sdk::ConnectorError;
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
-use serde::Deserialize;
 use std::collections::HashMap;
 
 /// Advisory lock: types are being made.
 const TYPES_LOCK: i64 = 0x5261_7069_7479_7065;
 /// Multiranges came with it.
 const MULTIRANGES: u32 = 140_000;
-
-/// A type of the source, with its name as the source's `format_type` writes it; the agreement with the PostgreSQL source.
-#[derive(Debug, Clone, Deserialize)]
-struct Described {
-    name: String,
-    typname: String,
-    #[serde(flatten)]
-    shape: Shape,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum Shape {
-    Enum {
-        labels: Vec<String>,
-    },
-    Domain {
-        base: String,
-    },
-    Composite {
-        fields: Vec<(String, String)>,
-    },
-    Range {
-        subtype: String,
-        multirange: Option<String>,
-    },
-    Multirange {
-        range: String,
-    },
-    Extension {
-        extension: String,
-    },
-    #[serde(other)]
-    Other,
-}
 
 /// The source's names of types, each with its name here; `None`: there is none here.
 #[derive(Debug, Default)]
@@ -84,9 +48,9 @@ pub(crate) fn settle(
     policy: MissingTypes,
     stream: &str,
 ) -> Result<LocalNames, ConnectorError> {
-    let mut described: Vec<Described> = Vec::new();
+    let mut described: Vec<UserType> = Vec::new();
     for text in marks.iter().filter_map(|marks| marks.types) {
-        let types: Vec<Described> = serde_json::from_str(text).map_err(|_| {
+        let types = UserType::read_all(text).ok_or_else(|| {
             ConnectorError::schema("damaged_types", format!("the description of types of `{stream}` can't be read"))
                 .with_hint("update the source connector and this one to the same release")
         })?;
@@ -127,7 +91,7 @@ pub(crate) fn settle(
 }
 
 /// Looks for each type; whether those that can be made are all there.
-fn find_all(session: &mut Session, described: &[Described], schema: &str, local: &mut LocalNames) -> Result<bool, ConnectorError> {
+fn find_all(session: &mut Session, described: &[UserType], schema: &str, local: &mut LocalNames) -> Result<bool, ConnectorError> {
     let mut complete = true;
     for one in described {
         let name = find(session, one, schema, local)?;
@@ -137,7 +101,7 @@ fn find_all(session: &mut Session, described: &[Described], schema: &str, local:
     Ok(complete)
 }
 
-fn make_all(session: &mut Session, described: &[Described], schema: &str, local: &mut LocalNames) -> Result<(), ConnectorError> {
+fn make_all(session: &mut Session, described: &[UserType], schema: &str, local: &mut LocalNames) -> Result<(), ConnectorError> {
     for one in described {
         let mut name = find(session, one, schema, local)?;
         if name.is_none()
@@ -165,7 +129,7 @@ fn first(rows: &[Row]) -> Option<String> {
 }
 
 /// The name of a type here: the source's own name, else its name in the table's schema, if it is made the same.
-fn find(session: &mut Session, one: &Described, schema: &str, local: &LocalNames) -> Result<Option<String>, ConnectorError> {
+fn find(session: &mut Session, one: &UserType, schema: &str, local: &LocalNames) -> Result<Option<String>, ConnectorError> {
     if !looks_like_type(&one.name) {
         return Ok(None);
     }
@@ -220,7 +184,7 @@ fn find(session: &mut Session, one: &Described, schema: &str, local: &LocalNames
 }
 
 /// Whether a type of this server holds every value of the source's type.
-fn is_the_same(session: &mut Session, one: &Described, oid: &str, class: &str, local: &LocalNames) -> Result<bool, ConnectorError> {
+fn is_the_same(session: &mut Session, one: &UserType, oid: &str, class: &str, local: &LocalNames) -> Result<bool, ConnectorError> {
     let ask = |session: &mut Session, sql: &str| with_full_names(session, |session| session.query_params(sql, &[oid.into()]));
     Ok(match (&one.shape, class) {
         (Shape::Enum { labels }, "e") => {
@@ -255,7 +219,7 @@ fn is_the_same(session: &mut Session, one: &Described, oid: &str, class: &str, l
 }
 
 /// The statement that makes a type; `None` if it can't be made.
-fn statement(session: &Session, one: &Described, schema: &str, local: &LocalNames) -> Result<Option<String>, ConnectorError> {
+fn statement(session: &Session, one: &UserType, schema: &str, local: &LocalNames) -> Result<Option<String>, ConnectorError> {
     let name = quote_qualified(schema, &one.typname)?;
     // What it is made of comes from outside, and may not be there.
     let part = |of: &str| local.of(of).filter(|of| looks_like_type(of));

@@ -11,6 +11,7 @@ mod handshake;
 mod identifier;
 mod params;
 mod transport;
+mod user_type;
 mod words;
 
 #[cfg(all(feature = "test-server", not(target_family = "wasm")))]
@@ -22,3 +23,4 @@ pub use copy::{CopyIn, CopyOut, CopyOutError};
 pub use error::{Error, ServerError};
 pub use identifier::{MAX_IDENTIFIER_BYTES, quote_ident, quote_literal, quote_qualified};
 pub use params::Param;
+pub use user_type::{Shape, UserType};

@@ -1,8 +1,7 @@
 //! Types that are not PostgreSQL's own, described so that a destination can make them: enums, domains, composite types, ranges.
 
-use postgres_wire::{Connection, Error, Row};
+use postgres_wire::{Connection, Error, Row, Shape, UserType};
 use rapidbyte_sdk::ConnectorError;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The first OID that is given to objects of users (`FirstNormalObjectId`).
@@ -15,45 +14,9 @@ pub(crate) fn is_made(oid: u32) -> bool {
     oid >= FIRST_MADE
 }
 
-/// A type and what it is made of. Names are as `format_type` writes them, always with their schema.
-#[derive(Debug, Clone, Serialize)]
-struct Described {
-    name: String,
-    schema: String,
-    typname: String,
-    #[serde(flatten)]
-    shape: Shape,
-}
-
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum Shape {
-    Enum {
-        labels: Vec<String>,
-    },
-    Domain {
-        base: String,
-    },
-    Composite {
-        fields: Vec<(String, String)>,
-    },
-    Range {
-        subtype: String,
-        multirange: Option<String>,
-    },
-    Multirange {
-        range: String,
-    },
-    Extension {
-        extension: String,
-    },
-    /// The row type of a table, and whatever else can't be made by itself.
-    Other,
-}
-
 /// One type of the catalog.
 struct Found {
-    described: Option<Described>,
+    described: Option<UserType>,
     /// What must be there before it.
     needs: Vec<u32>,
 }
@@ -125,13 +88,12 @@ fn found(row: &Row) -> Result<(u32, Found), Error> {
         }
         _ => Shape::Other,
     };
-    let described =
-        Described { name: row.text(1)?.to_owned(), schema: row.text(2)?.to_owned(), typname: row.text(3)?.to_owned(), shape };
+    let described = UserType { name: row.text(1)?.to_owned(), typname: row.text(3)?.to_owned(), shape };
     Ok((oid, Found { described: Some(described), needs }))
 }
 
 /// Adds what a type needs, then the type.
-fn collect(oid: u32, all: &BTreeMap<u32, Found>, seen: &mut HashSet<u32>, into: &mut Vec<Described>) {
+fn collect(oid: u32, all: &BTreeMap<u32, Found>, seen: &mut HashSet<u32>, into: &mut Vec<UserType>) {
     let Some(found) = all.get(&oid) else { return };
     if seen.len() >= MAX_TYPES || !seen.insert(oid) {
         return;
@@ -155,7 +117,7 @@ pub(crate) fn describe(connection: &mut Connection, oids: &BTreeSet<u32>) -> Res
     for oid in oids {
         let mut types = Vec::new();
         collect(*oid, &all, &mut HashSet::new(), &mut types);
-        let text = serde_json::to_string(&types).map_err(|_| ConnectorError::internal("json", "types can't be written as JSON"))?;
+        let text = UserType::write_all(&types).ok_or_else(|| ConnectorError::internal("json", "types can't be written as JSON"))?;
         made.insert(*oid, text);
     }
     Ok(made)
