@@ -1,5 +1,6 @@
 //! What the server's catalogs say of types and tables.
 
+use crate::identity::Identity;
 use crate::names::Table;
 use crate::session::Session;
 use crate::types::Wire;
@@ -110,6 +111,8 @@ pub(crate) fn with_full_names<T>(
 pub(crate) struct Relation {
     /// `r`, `p`, `v`, … of `pg_class`.
     pub(crate) kind: char,
+    /// A crash of the server empties it.
+    pub(crate) unlogged: bool,
     pub(crate) columns: Vec<RelationColumn>,
 }
 
@@ -125,23 +128,25 @@ pub(crate) struct RelationColumn {
     /// Computed by the server; an INSERT may not name it.
     pub(crate) generated: bool,
     pub(crate) in_primary_key: bool,
+    /// Numbered by the server.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// The relation of this name; `None` if there is none, or no right to see it.
 pub(crate) fn relation(session: &mut Session, table: &Table) -> Result<Option<Relation>, ConnectorError> {
     let rows = session.query_params(
-        "SELECT c.oid, c.relkind FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        "SELECT c.oid, c.relkind, c.relpersistence = 'u' FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
          WHERE n.nspname = $1 AND c.relname = $2",
         &[(&table.schema).into(), (&table.name).into()],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
     let kind = field(row, 1)?.chars().next().unwrap_or('?');
-    let oid = field(row, 0)?.to_owned();
+    let (oid, unlogged) = (field(row, 0)?.to_owned(), row.flag(2)?);
     let columns = with_full_names(session, |session| {
         session.query_params(
             "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
                  a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
-                 coalesce(i.indkey::int2[] @> ARRAY[a.attnum], false)
+                 coalesce(i.indkey::int2[] @> ARRAY[a.attnum], false), a.attidentity
              FROM pg_catalog.pg_attribute AS a
              LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid = a.attrelid AND i.indisprimary
              WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
@@ -158,8 +163,9 @@ pub(crate) fn relation(session: &mut Session, table: &Table) -> Result<Option<Re
                 has_default: row.flag(3)?,
                 generated: row.flag(4)?,
                 in_primary_key: row.flag(5)?,
+                identity: row.get(6).and_then(Identity::of),
             })
         })
         .collect::<Result<_, ConnectorError>>()?;
-    Ok(Some(Relation { kind, columns }))
+    Ok(Some(Relation { kind, unlogged, columns }))
 }

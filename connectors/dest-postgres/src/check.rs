@@ -4,9 +4,10 @@ use crate::catalog;
 use crate::merge;
 use crate::names::{LEDGER, Table, target_of};
 use crate::publish::{check_kind, sees_all_rows};
+use crate::references::References;
 use crate::session::Session;
 use postgres_wire::{ConnectConfig, quote_ident};
-use rapidbyte_sdk::{CheckItem, CheckStatus, ConnectorError, StreamContext, WriteMode};
+use rapidbyte_sdk::{CheckItem, CheckStatus, ConnectorError, StreamContext, SyncMode, WriteMode};
 use std::collections::BTreeSet;
 
 /// The oldest server whose catalogs have what is asked here.
@@ -149,6 +150,16 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
     if stream.write_mode == WriteMode::Upsert
         && !stream.primary_key.is_empty()
         && let Err(error) = merge::require_unique(session, target, &stream.primary_key)
+    {
+        return Ok((failed("", error), true));
+    }
+    if stream.write_mode == WriteMode::Replace
+        && let Err(error) = References::of(session, target)?.refuse_actions()
+    {
+        return Ok((failed("", error), true));
+    }
+    if stream.sync_mode == SyncMode::Incremental
+        && let Err(error) = merge::refuse_unlogged(target, &relation)
     {
         return Ok((failed("", error), true));
     }

@@ -12,6 +12,9 @@ pub(crate) struct OwnConfig {
     /// What becomes of the source's types that are not known here.
     #[serde(default)]
     pub(crate) missing_types: MissingTypes,
+    /// How rows reach the server.
+    #[serde(default)]
+    pub(crate) load_method: LoadMethod,
     /// Whether `upsert` leaves rows alone that are what has come.
     #[serde(default)]
     pub(crate) upsert_skip_identical: bool,
@@ -28,6 +31,17 @@ pub(crate) enum MissingTypes {
     Text,
     /// The load fails.
     Fail,
+}
+
+/// How rows reach the staging table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LoadMethod {
+    /// COPY BINARY.
+    #[default]
+    Copy,
+    /// INSERT with binary parameters.
+    Insert,
 }
 
 fn default_schema() -> String {

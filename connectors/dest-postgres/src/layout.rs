@@ -126,6 +126,7 @@ pub(crate) fn plan(
             not_null: !field.is_nullable(),
             key: marks.pk_ord,
             generated: marks.generated,
+            identity: marks.identity,
         });
         layout.codecs.push(Codec { wire: staged.wire, postgres });
     }

@@ -1,8 +1,8 @@
 //! One task: batches into staging by COPY, a receipt at each commit.
 
 use crate::config::OwnConfig;
-use crate::encode::{EncodeFault, HEADER, Rows, TRAILER};
 use crate::fault;
+use crate::feed::{Feed, SendFault, nanos, since};
 use crate::layout::{self, Layout};
 use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner, Progress};
 use crate::merge;
@@ -10,16 +10,13 @@ use crate::names::{Table, target_of};
 use crate::session::Session;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use postgres_wire::{CopyIn, quote_ident};
+use postgres_wire::quote_ident;
 use rapidbyte_sdk::{
     Barrier, ConnectorError, Event, Input, Receipt, RunContext, SyncMode, WritePerf, WriteRequest, WriteStream, WriteSummary,
     host_ffi,
 };
 use std::collections::HashMap;
 use std::time::Instant;
-
-/// Bytes of one CopyData message. Measured: from 64 KiB to 1 MiB the cost per byte falls by a tenth.
-const MESSAGE_BYTES: usize = 512 << 10;
 
 /// One stream of the task.
 struct Share<'a> {
@@ -57,7 +54,7 @@ pub(crate) fn write(
     request: &WriteRequest,
     input: &mut Input,
 ) -> Result<WriteSummary, ConnectorError> {
-    let perf = WritePerf { connect_ns: nanos(session.connect_time().as_nanos()), ..WritePerf::default() };
+    let perf = WritePerf { connect_ns: nanos(session.connect_time()), ..WritePerf::default() };
     let shares = request.streams.iter().map(|stream| Share::new(&request.run, config, stream)).collect();
     let summary = WriteSummary { perf, ..WriteSummary::default() };
     let mut loader = Loader { session, config, shares, buffer: Vec::new(), summary, staged: false };
@@ -66,14 +63,6 @@ pub(crate) fn write(
         loader.session.roll_back();
     }
     done.map(|()| loader.summary)
-}
-
-fn nanos(nanos: u128) -> u64 {
-    u64::try_from(nanos).unwrap_or(u64::MAX)
-}
-
-fn since(started: Instant) -> u64 {
-    nanos(started.elapsed().as_nanos())
 }
 
 impl<'a> Share<'a> {
@@ -166,8 +155,11 @@ impl<'a> Share<'a> {
         let key = merge::key_of(&self.request.context, &columns)?;
         let target = target_of(&self.request.context, &self.own.schema)?;
         host_ffi::mark("dest.merge.before");
-        merge::insert(session, &load, &columns, &target, &key, self.own.upsert_skip_identical)
+        let inserted = merge::insert(session, &load, &columns, &target, &key, self.own.upsert_skip_identical)
             .map_err(|error| fault::of_stream(error, self.name()))?;
+        if key.is_empty() {
+            merge::took_all(&target, self.window_rows, inserted).map_err(|error| fault::of_stream(error, self.name()))?;
+        }
         session.run(&format!("TRUNCATE {}", load.staging.quoted()?))?;
         host_ffi::mark("dest.merge.after");
         Ok(())
@@ -329,7 +321,7 @@ impl Loader<'_> {
 
     /// Copies a batch and those that follow it under the same schema. Gives the first event of another kind.
     fn copy(&mut self, stream: u32, schema_id: u32, first: (RecordBatch, u64), input: &mut Input) -> Result<Event, ConnectorError> {
-        let Self { session, shares, buffer, summary, staged, .. } = self;
+        let Self { session, shares, buffer, summary, staged, config } = self;
         let share = shares.get_mut(stream as usize).ok_or_else(|| no_stream(stream))?;
         if !session.in_transaction() {
             session.begin_window()?;
@@ -344,16 +336,12 @@ impl Loader<'_> {
         if !*staged {
             host_ffi::mark("dest.staging.before");
         }
-        let started = Instant::now();
-        let mut copy = session.copy_in(&copy_statement(staging, layout)?).map_err(in_stream)?;
-        summary.perf.flush_ns += since(started);
-        buffer.clear();
-        buffer.extend_from_slice(HEADER);
+        let mut feed = Feed::start(session, config.load_method, staging, layout, buffer, &mut summary.perf).map_err(in_stream)?;
         let mut sent = 0;
         let (mut batch, mut bytes) = first;
         let next = loop {
             let at = *rows + *window_rows;
-            send(&mut copy, buffer, &batch, layout, &mut summary.perf).map_err(|failed| match failed {
+            feed.batch(&batch, layout, &mut summary.perf).map_err(|failed| match failed {
                 SendFault::Encode(fault) => fault::of_encoding(&fault, &owner.stream, &request.partition, at + 1, &names),
                 SendFault::Server(error) => in_stream(error),
             })?;
@@ -371,15 +359,11 @@ impl Loader<'_> {
                 Err(other) => break other,
             }
         };
-        buffer.extend_from_slice(&TRAILER);
-        let started = Instant::now();
-        copy.write(buffer).map_err(in_stream)?;
-        let copied = copy.finish().map_err(in_stream)?;
-        summary.perf.flush_ns += since(started);
-        if copied != sent {
+        let taken = feed.finish(&mut summary.perf).map_err(in_stream)?;
+        if taken != sent {
             return Err(ConnectorError::internal(
                 "copy_count",
-                format!("stream `{}`: {sent} rows were sent and the server took {copied}", owner.stream),
+                format!("stream `{}`: {sent} rows were sent and the server took {taken}", owner.stream),
             ));
         }
         Ok(next)
@@ -425,42 +409,4 @@ fn next_of_schema(input: &mut Input, stream: u32, schema_id: u32) -> Result<Resu
             other => Err(other),
         });
     }
-}
-
-enum SendFault {
-    Encode(EncodeFault),
-    Server(postgres_wire::Error),
-}
-
-/// Encodes a batch and hands full messages to the server; what is left stays in the buffer.
-fn send(
-    copy: &mut CopyIn<'_>,
-    buffer: &mut Vec<u8>,
-    batch: &RecordBatch,
-    layout: &Layout,
-    perf: &mut WritePerf,
-) -> Result<(), SendFault> {
-    let mut rows = Rows::new(batch, &layout.codecs).map_err(SendFault::Encode)?;
-    loop {
-        let started = Instant::now();
-        let more = rows.fill(buffer, MESSAGE_BYTES).map_err(SendFault::Encode)?;
-        perf.decode_ns += since(started);
-        if buffer.len() >= MESSAGE_BYTES {
-            let started = Instant::now();
-            copy.write(buffer).map_err(SendFault::Server)?;
-            perf.flush_ns += since(started);
-            buffer.clear();
-            // A row of many megabytes must not pin its buffer.
-            buffer.shrink_to(4 * MESSAGE_BYTES);
-        }
-        if !more {
-            return Ok(());
-        }
-    }
-}
-
-fn copy_statement(table: &Table, layout: &Layout) -> Result<String, ConnectorError> {
-    let columns = layout.column_list()?;
-    let columns = if columns.is_empty() { columns } else { format!(" ({columns})") };
-    Ok(format!("COPY {}{columns} FROM STDIN (FORMAT binary)", table.quoted()?))
 }

@@ -1,6 +1,7 @@
 //! Rows of staging into the target: added, or merged by key.
 
 use crate::catalog::{self, Relation};
+use crate::identity;
 use crate::ledger::{self, Columns, Load};
 use crate::names::Table;
 use crate::publish::{Copying, check_kind, from_text, unknown_object};
@@ -55,7 +56,10 @@ pub(crate) fn ensure_target(
 ) -> Result<(), ConnectorError> {
     lock_target(session, target)?;
     match catalog::relation(session, target)? {
-        Some(relation) => fit(session, load, columns, target, &relation, key),
+        Some(relation) => {
+            refuse_unlogged(target, &relation)?;
+            fit(session, load, columns, target, &relation, key)
+        }
         None => create(session, columns, target, key),
     }
 }
@@ -65,11 +69,17 @@ pub(crate) fn create(session: &mut Session, columns: &Columns, target: &Table, k
     ledger::schema::ensure_schema(session, &target.schema)?;
     let mut parts = Vec::with_capacity(columns.len() + 1);
     for column in columns {
-        let not_null = if column.not_null { " NOT NULL" } else { "" };
-        parts.push(format!("{} {}{not_null}", quote_ident(&column.name)?, column.published));
+        let mut part = format!("{} {}", quote_ident(&column.name)?, column.published);
+        if let Some(clause) = identity::clause(column, key, !key.is_empty()) {
+            part.push(' ');
+            part.push_str(clause);
+        } else if column.not_null {
+            part.push_str(" NOT NULL");
+        }
+        parts.push(part);
     }
     if !key.is_empty() {
-        parts.push(format!("PRIMARY KEY ({})", list(key)?));
+        parts.push(primary_key(key)?);
     }
     session.run(&format!("CREATE TABLE {} ({})", target.quoted()?, parts.join(",\n")))
 }
@@ -89,6 +99,21 @@ fn fit(
         true => Ok(()),
         false => require_unique(session, target, key),
     }
+}
+
+/// Receipts outlive a crash of the server, the rows of an unlogged table do not: a load that goes on from its receipt would never
+/// bring them again.
+pub(crate) fn refuse_unlogged(target: &Table, relation: &Relation) -> Result<(), ConnectorError> {
+    if !relation.unlogged {
+        return Ok(());
+    }
+    Err(ConnectorError::config(
+        "unlogged_table",
+        format!(
+            "`{target}` is unlogged: a crash of the server empties it, and an incremental stream would not bring the rows again"
+        ),
+    )
+    .with_hint(format!("as its owner run: `ALTER TABLE {} SET LOGGED`", target.quoted()?)))
 }
 
 /// Refuses a target whose key no index keeps unique, with the statement that makes one.
@@ -116,12 +141,17 @@ pub(crate) fn require_unique(session: &mut Session, target: &Table, key: &[Strin
     .with_hint(format!("as its owner run: `CREATE UNIQUE INDEX ON {} ({key_list})`", target.quoted()?)))
 }
 
+/// The constraint of a table that is made.
+pub(crate) fn primary_key(key: &[String]) -> Result<String, ConnectorError> {
+    Ok(format!("PRIMARY KEY ({})", list(key)?))
+}
+
 fn list(names: &[String]) -> Result<String, ConnectorError> {
     let quoted: Vec<String> = names.iter().map(|name| quote_ident(name)).collect::<Result<_, _>>()?;
     Ok(quoted.join(", "))
 }
 
-/// Puts the rows of staging into a target that is there.
+/// Puts the rows of staging into a target that is there; gives how many were added or changed.
 pub(crate) fn insert(
     session: &mut Session,
     load: &Load,
@@ -129,7 +159,7 @@ pub(crate) fn insert(
     target: &Table,
     key: &[String],
     skip_identical: bool,
-) -> Result<(), ConnectorError> {
+) -> Result<u64, ConnectorError> {
     let Some(relation) = catalog::relation(session, target)? else {
         return Err(ConnectorError::schema("missing_table", format!("`{target}` is gone"))
             .with_hint("run again: the next run makes it; rows of earlier runs are gone with it"));
@@ -151,15 +181,21 @@ pub(crate) fn insert(
     let (quoted, staging) = (target.quoted()?, load.staging.quoted()?);
     let names: Vec<&str> = into.iter().map(|(_, name)| name.as_str()).collect();
     let columns_of = if names.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", names.join(", ")) };
+    let numbered = relation.columns.iter().any(|known| known.identity.is_some());
     if key.is_empty() {
-        return session
-            .run(&format!("INSERT INTO {quoted}{columns_of} SELECT {} FROM {staging}", from.join(", ")))
-            .map_err(|error| unknown_object(error, columns));
+        let inserted = session
+            .execute(&format!("INSERT INTO {quoted}{columns_of} SELECT {} FROM {staging}", from.join(", ")), &[])
+            .map_err(|error| unknown_object(error, columns))?;
+        if numbered {
+            identity::advance(session, target, &staging)?;
+        }
+        return Ok(inserted);
     }
     refuse_null_keys(session, columns, &staging, target, key)?;
     let key_list = list(key)?;
-    let rest: Vec<&str> =
-        into.iter().filter(|(name, _)| key.iter().all(|part| part != name)).map(|(_, quoted)| quoted.as_str()).collect();
+    let beside: Vec<&(&str, String)> = into.iter().filter(|(name, _)| key.iter().all(|part| part != name)).collect();
+    identity::refuse_updates(target, &relation, &beside.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
+    let rest: Vec<&str> = beside.iter().map(|(_, quoted)| quoted.as_str()).collect();
     let action = if rest.is_empty() {
         "DO NOTHING".to_owned()
     } else {
@@ -181,7 +217,20 @@ pub(crate) fn insert(
         names.join(", "),
         from.join(", "),
     );
-    session.run(&sql).map_err(|error| unknown_object(error, columns))
+    let merged = session.execute(&sql, &[]).map_err(|error| unknown_object(error, columns))?;
+    if numbered {
+        identity::advance(session, target, &staging)?;
+    }
+    Ok(merged)
+}
+
+/// Refuses an insertion that did not take every row: nothing of the server's says so, and no row is lost in silence.
+pub(crate) fn took_all(target: &Table, came: u64, inserted: u64) -> Result<(), ConnectorError> {
+    if came == inserted {
+        return Ok(());
+    }
+    Err(ConnectorError::config("rows_left_out", format!("a trigger or rule of `{target}` let {inserted} of {came} rows in"))
+        .with_hint("let the trigger return the rows of this role, or name a table without it with `destination: { table: … }`"))
 }
 
 /// Whether staging has a key more than once.

@@ -7,7 +7,7 @@ use std::fmt;
 /// The schema with receipts and staging tables.
 pub(crate) const LEDGER: &str = "_rapidbyte";
 
-/// Columns with this prefix belong to the protocol.
+/// Columns and tables with this prefix belong to the protocol.
 const RESERVED_PREFIX: &str = "_rb_";
 
 /// A table, by its exact name.
@@ -60,6 +60,13 @@ pub(crate) fn target_of(context: &StreamContext, schema: &str) -> Result<Table, 
         return Err(ConnectorError::config("reserved_schema", format!("the schema `{}` is not for tables of users", table.schema))
             .with_hint("set `schema` to another one"));
     }
+    if table.name.starts_with(RESERVED_PREFIX) {
+        return Err(ConnectorError::config(
+            "reserved_table",
+            format!("table names that begin with `{RESERVED_PREFIX}` are reserved"),
+        )
+        .with_hint(format!("name another table with `destination: {{ table: … }}` on the stream `{}`", context.name)));
+    }
     Ok(table)
 }
 
@@ -97,5 +104,6 @@ mod tests {
         assert!(refused("a\0b", "s"));
         assert!(refused("t", "_rapidbyte"));
         assert!(refused("t", "pg_catalog"));
+        assert!(refused("_rb_load_1_1", "s"));
     }
 }

@@ -6,13 +6,16 @@
 
 use crate::catalog::{self, Relation};
 use crate::fault;
+use crate::identity;
 use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner};
 use crate::merge;
 use crate::names::{Table, target_of};
+use crate::references::References;
 use crate::session::Session;
 use crate::types::widens;
 use postgres_wire::quote_ident;
-use rapidbyte_sdk::{ConnectorError, ErrorCategory, PublishRequest, PublishSummary, WriteMode, host_ffi};
+use rapidbyte_sdk::host_ffi::{self, LogLevel};
+use rapidbyte_sdk::{ConnectorError, ErrorCategory, PublishRequest, PublishSummary, WriteMode};
 
 /// Publishes, or says again what was published.
 pub(crate) fn publish(
@@ -62,7 +65,12 @@ fn publish_within(
             match catalog::relation(session, target)? {
                 None => first(session, &load, &columns, target, &key)?,
                 Some(relation) => {
-                    Copying { load: &load, columns: &columns, target, relation: &relation }.run(session, &key, skip_identical)?;
+                    Copying { load: &load, columns: &columns, target, relation: &relation }.run(
+                        session,
+                        &key,
+                        rows,
+                        skip_identical,
+                    )?;
                 }
             }
         }
@@ -121,10 +129,9 @@ fn move_into_place(
     session.run(&format!("ALTER TABLE {schema}.{} RENAME TO {name}", quote_ident(&load.staging.name)?))?;
     grant_defaults(session, target)?;
     if !key.is_empty() {
-        let names: Vec<String> = key.iter().map(|name| quote_ident(name)).collect::<Result<_, _>>()?;
-        session.run(&format!("ALTER TABLE {schema}.{name} ADD PRIMARY KEY ({})", names.join(", ")))?;
+        session.run(&format!("ALTER TABLE {schema}.{name} ADD {}", merge::primary_key(key)?))?;
     }
-    Ok(())
+    identity::add(session, columns, target, key, load.write_mode == WriteMode::Upsert)
 }
 
 /// The value of a type from its text. The cast to `regclass` takes names only, its input function takes what it writes.
@@ -179,18 +186,37 @@ pub(crate) struct Copying<'a> {
 
 impl Copying<'_> {
     /// The rows are copied into the table.
-    fn run(&self, session: &mut Session, key: &[String], skip_identical: bool) -> Result<(), ConnectorError> {
+    fn run(&self, session: &mut Session, key: &[String], rows: u64, skip_identical: bool) -> Result<(), ConnectorError> {
         let Self { load, columns, target, relation } = *self;
         check_kind(target, relation)?;
+        let references = match load.write_mode {
+            WriteMode::Replace => Some(References::of(session, target)?),
+            WriteMode::Append | WriteMode::Upsert => None,
+        };
+        if relation.unlogged {
+            host_ffi::log(
+                LogLevel::Warn,
+                "the table is unlogged: a crash of the server empties it, and no run fills it again but a `replace`",
+                &[("table", &target.to_string())],
+            );
+        }
         // What the columns need is done by the insertion, in the same transaction.
-        if load.write_mode == WriteMode::Replace {
+        if let Some(references) = &references {
             let quoted = target.quoted()?;
             // Readers go on; other writers wait, so that no row of theirs falls between DELETE and INSERT.
             session.run(&format!("LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))?;
             sees_all_rows(session, target)?;
-            session.run(&format!("DELETE FROM {quoted}"))?;
+            references.refuse_actions()?;
+            references.defer(session)?;
+            session.run(&format!("DELETE FROM {quoted}")).map_err(|error| references.explain(error))?;
         }
-        merge::insert(session, load, columns, target, key, skip_identical)?;
+        let inserted = merge::insert(session, load, columns, target, key, skip_identical)?;
+        if let Some(references) = &references {
+            references.check(session)?;
+        }
+        if key.is_empty() {
+            merge::took_all(target, rows, inserted)?;
+        }
         session.run(&format!("DROP TABLE {}", load.staging.quoted()?))
     }
 

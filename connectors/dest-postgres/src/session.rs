@@ -1,7 +1,7 @@
 //! A connection, and transactions with the settings that receipts rest on.
 
 use crate::fault;
-use postgres_wire::{ConnectConfig, Connection, CopyIn, Error, Param, Row, TransactionStatus};
+use postgres_wire::{ConnectConfig, Connection, CopyIn, Error, InsertIn, Param, Row, TransactionStatus};
 use rapidbyte_sdk::{CommitState, ConnectorError, ErrorCategory, host_ffi};
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,15 @@ use std::time::{Duration, Instant};
 ///
 /// A receipt must never be lost after it was acknowledged, whatever role or database say; a stronger setting stays. A lock of
 /// another session is waited for long enough for a commit under way and short enough for a person. The server's clocks for idle
-/// and long transactions would end a load that waits for its source. All of it holds for the transaction alone, since a pooler
+/// and long transactions would end a load that waits for its source; one whose machine is gone holds its rows until the server has
+/// noticed, which the system's own clocks let take hours. All of it holds for the transaction alone, since a pooler
 /// may give the session to others between two.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL lock_timeout = '10s';
 SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL tcp_keepalives_idle = 30;
+SET LOCAL tcp_keepalives_interval = 10;
+SET LOCAL tcp_keepalives_count = 3;
 SELECT pg_catalog.set_config('synchronous_commit', 'on', true)
 WHERE pg_catalog.current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
 SELECT pg_catalog.set_config('transaction_timeout', '0', true)
@@ -66,6 +70,11 @@ impl Session {
     /// Starts a COPY. Dropping it ends it with an error.
     pub(crate) fn copy_in(&mut self, sql: &str) -> Result<CopyIn<'_>, Error> {
         self.connection.copy_in(sql)
+    }
+
+    /// Starts to insert rows with parameters. Dropping it leaves out what was not sent.
+    pub(crate) fn insert_in(&mut self, into: &str, columns: usize) -> Result<InsertIn<'_>, Error> {
+        self.connection.insert_in(into, columns)
     }
 
     /// Whether a transaction is open.

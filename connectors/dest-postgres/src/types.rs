@@ -1,5 +1,6 @@
 //! Column types: how values travel in COPY BINARY, and what an Arrow field becomes.
 
+use crate::identity::Identity;
 use arrow_schema::{DataType, Field, TimeUnit};
 
 /// How the values of a column travel: the send form of its type.
@@ -152,6 +153,8 @@ pub(crate) struct Marks<'a> {
     pub(crate) pk_ord: Option<u32>,
     /// The source computes the column.
     pub(crate) generated: bool,
+    /// The source numbers the column.
+    pub(crate) identity: Option<Identity>,
     /// The Arrow extension type.
     pub(crate) extension: Option<&'a str>,
     /// The types of the source that the column is made of, as JSON.
@@ -183,6 +186,7 @@ impl<'a> Marks<'a> {
             },
             pk_ord: get("rapidbyte.pg.pk_ord").and_then(|ord| ord.parse().ok()),
             generated: get("rapidbyte.pg.generated").is_some(),
+            identity: get("rapidbyte.pg.identity").and_then(Identity::of),
             extension: get("ARROW:extension:name"),
             types: get("rapidbyte.pg.types"),
         })

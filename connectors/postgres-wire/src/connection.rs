@@ -4,6 +4,7 @@ use crate::config::ConnectConfig;
 use crate::copy::{CopyIn, CopyOut};
 use crate::error::{Error, ServerError};
 use crate::handshake::{self, keep_parameter, unexpected, wire};
+use crate::insert::InsertIn;
 use crate::params::Param;
 use crate::transport::{Body, Fault, Transport, log_notice};
 use rapidbyte_sdk::ConnectorError;
@@ -150,7 +151,7 @@ fn data_row(body: &[u8]) -> Result<Row, Error> {
     Ok(Row { values })
 }
 
-fn no_nul(sql: &str) -> Result<&str, Error> {
+pub(crate) fn no_nul(sql: &str) -> Result<&str, Error> {
     if sql.contains('\0') {
         return Err(ConnectorError::internal("sql_nul", "a statement contains a NUL character").into());
     }
@@ -389,6 +390,36 @@ impl Connection {
         Ok(self.extended(sql, params)?.rows)
     }
 
+    /// Prepares the unnamed statement, whose parameters get their types from where they stand. Any other statement ends it.
+    pub(crate) fn prepare_unnamed(&mut self, sql: &str) -> Result<(), Error> {
+        let sql = no_nul(sql)?;
+        self.transport.frame(b'P', |out| {
+            out.push(0);
+            out.extend_from_slice(sql.as_bytes());
+            out.extend_from_slice(&[0, 0, 0]);
+        })?;
+        self.transport.frame(b'S', |_| {})?;
+        self.transport.flush()?;
+        self.answer().map(|_| ())
+    }
+
+    /// Runs the unnamed statement with binary parameters, each with its length before it; gives the number of rows it touched.
+    pub(crate) fn execute_unnamed(&mut self, count: usize, fields: &[u8]) -> Result<u64, Error> {
+        let count = i16::try_from(count)
+            .map_err(|_| ConnectorError::internal("parameter_count", "a statement has more than 32,767 parameters"))?;
+        self.transport.frame(b'B', |out| {
+            // Portal and statement without a name; one format for all parameters: binary.
+            out.extend_from_slice(&[0, 0, 0, 1, 0, 1]);
+            out.extend_from_slice(&count.to_be_bytes());
+            out.extend_from_slice(fields);
+            out.extend_from_slice(&0_i16.to_be_bytes());
+        })?;
+        self.transport.frame(b'E', |out| out.extend_from_slice(&[0, 0, 0, 0, 0]))?;
+        self.transport.frame(b'S', |_| {})?;
+        self.transport.flush()?;
+        Ok(self.answer()?.affected)
+    }
+
     /// The columns a statement would give, without running it.
     pub fn describe(&mut self, sql: &str) -> Result<Vec<Column>, Error> {
         let sql = no_nul(sql)?;
@@ -411,6 +442,11 @@ impl Connection {
     /// Starts `COPY … FROM STDIN`.
     pub fn copy_in(&mut self, sql: &str) -> Result<CopyIn<'_>, Error> {
         CopyIn::start(self, sql)
+    }
+
+    /// Starts to insert rows of so many columns; `into` is the table and the columns in brackets, as SQL.
+    pub fn insert_in(&mut self, into: &str, columns: usize) -> Result<InsertIn<'_>, Error> {
+        InsertIn::start(self, into, columns)
     }
 
     /// Says goodbye.

@@ -81,6 +81,19 @@ impl<'a> Rows<'a> {
         Ok(Self { columns, count, next: 0, rows, step, single_until: 0, scratch: chunk::Scratch::default() })
     }
 
+    /// Appends the fields of the next row, without the count before them that COPY has; says whether there was one.
+    pub(crate) fn fields(&mut self, out: &mut Vec<u8>) -> Result<bool, EncodeFault> {
+        let row = self.next;
+        if row >= self.rows {
+            return Ok(false);
+        }
+        for (index, column) in self.columns.iter().enumerate() {
+            column.write(row, out).map_err(|fault| EncodeFault::Cell { row, column: index, fault })?;
+        }
+        self.next += 1;
+        Ok(true)
+    }
+
     /// Appends rows until `out` has `target` bytes or none is left; says whether any is left.
     pub(crate) fn fill(&mut self, out: &mut Vec<u8>, target: usize) -> Result<bool, EncodeFault> {
         while self.next < self.rows && out.len() < target {

@@ -1,6 +1,6 @@
 //! Epochs: who may write a stream.
 
-use super::{damaged, generation, hex, parse, receipt, stored, unhex_text};
+use super::{damaged, generation, hex, holders, parse, receipt, stored, unhex_text};
 use crate::fault;
 use crate::names::{StreamKey, target_of};
 use crate::session::Session;
@@ -76,13 +76,14 @@ pub(crate) fn claim(session: &mut Session, request: &ClaimRequest, schema: &str)
     // In one order everywhere, so that two runs that claim the same streams do not deadlock.
     let mut order: Vec<usize> = (0..request.streams.len()).collect();
     order.sort_by_key(|index| StreamKey::of(&request.streams[*index].context));
-    session.transaction(|session| {
+    let claimed = session.transaction(|session| {
         let mut claimed: Vec<Option<ClaimedStream>> = request.streams.iter().map(|_| None).collect();
         for index in order {
             claimed[index] = Some(claim_one(session, request, index, schema)?);
         }
         Ok(claimed.into_iter().flatten().collect())
-    })
+    });
+    claimed.map_err(|error| holders::name(session, error, &request.run.pipeline_id))
 }
 
 fn claim_one(session: &mut Session, request: &ClaimRequest, index: usize, schema: &str) -> Result<ClaimedStream, ConnectorError> {

@@ -2,6 +2,7 @@
 
 use super::claim::{Hold, Owner, check_epoch};
 use super::{damaged, hex, parse, stored, unhex, unhex_text};
+use crate::identity::Identity;
 use crate::names::Table;
 use crate::session::Session;
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
@@ -22,6 +23,9 @@ pub(crate) struct LoadColumn {
     pub(crate) key: Option<u32>,
     /// The source computes it.
     pub(crate) generated: bool,
+    /// The source numbers it.
+    #[serde(default)]
+    pub(crate) identity: Option<Identity>,
 }
 
 /// All columns of a load, in order.

@@ -3,6 +3,7 @@
 
 mod claim;
 mod generation;
+mod holders;
 mod receipt;
 pub(crate) mod schema;
 

@@ -82,9 +82,19 @@ const EXTENSIONS: &str = "CREATE EXTENSION citext; CREATE EXTENSION hstore; CREA
 
 #[test]
 fn every_type_and_extreme_arrives_as_it_was() {
+    arrives_as_it_was("copy");
+}
+
+#[test]
+fn every_type_and_extreme_is_inserted_as_it_was() {
+    arrives_as_it_was("insert");
+}
+
+fn arrives_as_it_was(method: &str) {
     let (from, to) = (source(), Place::new());
     to.run(EXTENSIONS);
     let mut pipe = Pipe::new(&to, "every_type", WriteMode::Append);
+    pipe.extra = serde_json::json!({ "load_method": method });
     let emitted = read(&from, "every_type");
     load(&emitted, &mut pipe).unwrap_or_else(|error| panic!("{error:?}"));
     assert_eq!(columns(&from, "public.every_type"), columns(&to, "public.every_type"));

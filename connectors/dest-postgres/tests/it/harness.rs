@@ -168,6 +168,17 @@ impl<'a> Pipe<'a> {
         self.try_publish(generation).expect("the generation is published")
     }
 
+    /// The code of the error with which such a load ends, wherever it does.
+    pub(crate) fn load_fails(&mut self, batches: &[RecordBatch]) -> String {
+        let generation = self.claim().newest_generation + 1;
+        self.prepare(generation, &format!("snapshot {generation}"), &["0"]);
+        let host = FakeHost::install();
+        host.feed(0, 1, batches).unwrap();
+        host.feed_commit(1, true, None);
+        let written = self.write(&host, generation, "0", 0, 0).map(|_| ());
+        written.and_then(|()| self.try_publish(generation).map(|_| ())).expect_err("the load fails").code
+    }
+
     /// A whole load of one partition: claim, prepare, write in one commit, publish.
     pub(crate) fn load(&mut self, batches: &[RecordBatch]) -> PublishSummary {
         let newest = self.claim().newest_generation;

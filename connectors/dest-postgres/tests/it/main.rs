@@ -6,8 +6,12 @@ mod harness;
 
 mod every_type;
 mod fencing;
+mod identity;
+mod insert;
 mod life_cycle;
+mod names;
 mod outcome_unknown;
 mod replace;
+mod targets;
 mod types;
 mod upsert;

@@ -49,5 +49,30 @@ pub(super) fn of_dest_postgres() -> Vec<Pair> {
         side.asks = Some((database, "SELECT 'place ' || ctid FROM orders".to_owned()));
         side
     };
-    vec![pair("upsert_skip_identical", side(true, "place (0,1)"), side(false, "place (0,2)"))]
+    vec![pair("upsert_skip_identical", side(true, "place (0,1)"), side(false, "place (0,2)")), load_method()]
+}
+
+/// A trigger on each staging table notes by which statement rows come in.
+fn load_method() -> Pair {
+    let side = |method: &str, shows: &str| {
+        let database = Postgres::shared().database("keys_method");
+        database.sql(
+            "CREATE TABLE public.noted (v text);
+             CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO public.noted VALUES ('by ' || split_part(current_query(), ' ', 1)); RETURN NULL; END $$;
+             CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE made text; BEGIN
+                 FOR made IN SELECT object_identity FROM pg_event_trigger_ddl_commands()
+                     WHERE object_identity LIKE '%.\\_rb\\_load%' AND object_type = 'table' LOOP
+                     EXECUTE 'CREATE TRIGGER notes BEFORE INSERT ON ' || made || ' FOR EACH STATEMENT EXECUTE FUNCTION public.note()';
+                 END LOOP; END $$;
+             CREATE EVENT TRIGGER watch ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.watch()",
+        );
+        let mut side = Pipeline::new()
+            .with("destination", "dest-postgres")
+            .with("destination_config", format!("{{ {}, load_method: {method} }}", database.config()))
+            .shows(shows);
+        side.asks = Some((database, "SELECT string_agg(DISTINCT v, ' ') FROM public.noted".to_owned()));
+        side
+    };
+    pair("load_method", side("copy", "by COPY"), side("insert", "by INSERT"))
 }
