@@ -103,6 +103,8 @@ pub(crate) enum Command {
     Check(PipelineArgs),
     /// Shows what a pipeline's source has: streams, columns, keys, sizes
     Discover(PipelineArgs),
+    /// Looks at what is remembered of a pipeline, begins streams anew, or moves the memory
+    State(StateArgs),
     /// Lists the connectors that can be used by name, or packs one
     Connectors(ConnectorsArgs),
     /// Begins a new connector: a project that builds, tests and runs as it is
@@ -129,6 +131,78 @@ pub(crate) struct RunArgs {
     /// Shows the first N rows of each stream that reached the destination in this run
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) peek: u32,
+}
+
+/// `state`
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    #[command(subcommand)]
+    pub(crate) command: StateCommand,
+}
+
+/// What to do with a pipeline's state.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Shows streams, epochs, loads, how far each is, and the last run
+    Show(StateScopeArgs),
+    /// Makes the next run load streams from the start
+    ///
+    /// The next run gives up the stream's open load, at the destination too, and begins another. Rows that are visible stay
+    /// where they are: `replace` replaces them when the new load is complete, `upsert` merges into them, and `append` adds
+    /// every row again beside those that are there. Empty the target first if that is not what you want.
+    Reset(StateResetArgs),
+    /// Writes what runs go on from as one JSON document: pipelines, epochs, loads, checkpoints, connectors' key-values
+    ///
+    /// The history of runs and the copies of dead letters are not part of it.
+    Export(StateExportArgs),
+    /// Takes in a document that `state export` has written, all of it or nothing
+    ///
+    /// A stream of which as much or more is known already stays as it is. Documents that are damaged, or of another pipeline,
+    /// are refused.
+    Import(StateImportArgs),
+}
+
+/// `state show`
+#[derive(Debug, Args)]
+pub(crate) struct StateScopeArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Every pipeline in the same state file
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `state reset`
+#[derive(Debug, Args)]
+pub(crate) struct StateResetArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// A stream, as the pipeline names it; may be given several times. Without it: every stream of the pipeline
+    #[arg(long = "stream", value_name = "STREAM")]
+    pub(crate) streams: Vec<String>,
+}
+
+/// `state export`
+#[derive(Debug, Args)]
+pub(crate) struct StateExportArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// The file to make, readable by this user alone; one that is there already is not written over
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Every pipeline in the same state file
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `state import`
+#[derive(Debug, Args)]
+pub(crate) struct StateImportArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// The document
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 /// `connectors`

@@ -19,6 +19,7 @@ mod signals;
 mod style;
 mod summary;
 mod table;
+mod time;
 
 use crate::args::{Command, CommandLine, definition};
 use crate::command::Context;
@@ -88,6 +89,7 @@ fn execute(context: &Context, command: Option<Command>) -> Outcome {
         Some(Command::Run(args)) => block_on(command::run::run(context, &args)),
         Some(Command::Check(args)) => block_on(command::check::run(context, &args)),
         Some(Command::Discover(args)) => block_on(command::discover::run(context, &args)),
+        Some(Command::State(args)) => command::state::run(context, &args),
         Some(Command::Connectors(args)) => command::connectors::run(context, &args),
         Some(Command::Scaffold(args)) => command::scaffold::run(context, &args),
         Some(Command::Init(args)) => command::init::run(context, &args),

@@ -38,6 +38,18 @@ pub(crate) enum Start {
     Plan { pinned: Option<Generation>, next: u64 },
 }
 
+/// A stream that is to begin anew, as if its open load had never been: the next generation takes its place.
+pub(crate) fn given_up(claimed: Claimed, noted: Option<Noted>) -> (Claimed, Option<Noted>) {
+    let open = claimed.generation.map_or(0, |open| open.number);
+    let claimed = Claimed {
+        epoch: claimed.epoch,
+        newest_generation: claimed.newest_generation.max(open),
+        generation: None,
+        receipts: Vec::new(),
+    };
+    (claimed, noted.map(|noted| Noted { open: false, ..noted }))
+}
+
 /// The table of protocol.md §5, for full refreshes.
 pub(crate) fn start(claimed: &Claimed, noted: Option<Noted>, fingerprint: &Fingerprint) -> Start {
     let next = claimed.newest_generation.max(noted.map_or(0, |noted| noted.generation)) + 1;
@@ -272,6 +284,24 @@ mod tests {
         // A full refresh that was not finished gives way.
         assert!(!is_open_ended(&generation(3, "a")));
         assert_eq!(start_open_ended(&claimed(3, Some(generation(3, "a")), vec![]), None, &other), Ok((None, 4)));
+    }
+
+    #[test]
+    fn a_stream_that_is_reset_begins_the_next_generation() {
+        let mut stream = StreamContext::full_refresh(StreamName::new("s"));
+        stream.sync_mode = rapidbyte_types::SyncMode::Incremental;
+        let open = Generation { number: 3, snapshot: OpenPrint::new(&stream).stamp("a"), partitions: Vec::new() };
+        let (reset, noted) = given_up(claimed(3, Some(open), vec![receipt("0", 4, false)]), None);
+        assert_eq!(start_open_ended(&reset, noted, &OpenPrint::new(&stream)), Ok((None, 4)));
+        // The mode may change with it.
+        assert_eq!(start(&reset, noted, &print()), Start::Plan { pinned: None, next: 4 });
+        // A complete load is not published any more, and a published one not taken for this one.
+        let receipts = vec![receipt("0", 4, true), receipt("1", 2, true)];
+        let (reset, noted) = given_up(claimed(3, Some(generation(3, "a")), receipts), None);
+        assert_eq!(start(&reset, noted, &print()), Start::Plan { pinned: None, next: 4 });
+        let noted = Some(Noted { generation: 3, open: true, same_way: true });
+        let (reset, noted) = given_up(claimed(3, None, vec![]), noted);
+        assert_eq!(start(&reset, noted, &print()), Start::Plan { pinned: None, next: 4 });
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
         context: begun.context.clone(),
         pipeline: begun.pipeline,
         source_identity: source_identity.as_ref().cloned().unwrap_or_default(),
+        origin: plan.origin.clone(),
         tasks: Arc::new(Semaphore::new(plan.resources.parallelism as usize)),
         parallelism: plan.resources.parallelism,
         max_retries: plan.resources.max_retries,

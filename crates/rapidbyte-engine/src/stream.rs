@@ -2,6 +2,7 @@
 
 use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};
+use crate::keeper::reset_command;
 use crate::kit::Kit;
 use crate::load::{self, Claimed, Fingerprint, Noted, OpenPrint, RESERVED_PREFIX, Start};
 use crate::observe::{Observer, RunEvent};
@@ -13,6 +14,7 @@ use rapidbyte_state::{GenerationRecord, GenerationState, PipelineId, StateStore}
 use rapidbyte_types::{
     CommitState, ConnectorError, ErrorCategory, Generation, Partition, PublishSummary, Receipt, RunContext, StreamContext, SyncMode,
 };
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -28,6 +30,8 @@ pub(crate) struct Run {
     pub(crate) context: RunContext,
     pub(crate) pipeline: PipelineId,
     pub(crate) source_identity: String,
+    /// The pipeline file as it was named, for hints.
+    pub(crate) origin: PathBuf,
     /// One permit for each task that may run.
     pub(crate) tasks: Arc<Semaphore>,
     pub(crate) parallelism: u32,
@@ -111,7 +115,11 @@ impl Attempt<'_> {
     async fn go(&self, claimed: Claimed, report: &mut StreamReport) -> Result<bool, EngineError> {
         let run = self.run;
         let fingerprint = Fingerprint::new(self.stream, &run.kit.prints());
-        let noted = self.noted(&fingerprint).await?;
+        let mut noted = self.noted(&fingerprint).await?;
+        let mut claimed = claimed;
+        if self.to_begin_anew().await? {
+            (claimed, noted) = load::given_up(claimed, noted);
+        }
         if self.open_ended() {
             return self.go_on_open_ended(claimed, noted, report).await;
         }
@@ -147,8 +155,19 @@ impl Attempt<'_> {
         }))
     }
 
+    /// Whether somebody has asked for that. The note goes with the record of the generation that begins.
+    async fn to_begin_anew(&self) -> Result<bool, EngineError> {
+        let (store, pipeline) = (Arc::clone(&self.run.state), self.run.pipeline);
+        let resets = blocking(move || store.resets(pipeline)).await??;
+        Ok(resets.iter().any(|reset| reset.stream == self.stream.name))
+    }
+
     fn open_ended(&self) -> bool {
         self.stream.sync_mode == SyncMode::Incremental
+    }
+
+    fn reset_command(&self) -> String {
+        reset_command(&self.run.origin, &self.stream.name)
     }
 
     /// An open-ended load is never discarded without a word from the user.
@@ -160,7 +179,7 @@ impl Attempt<'_> {
             }
         };
         let error = ConnectorError::config("mode_changed", message)
-            .with_hint("say it as it was; or give the pipeline another name to load the stream from the start");
+            .with_hint(format!("say it as it was; or load the stream from the start after `{}`", self.reset_command()));
         EngineError::new(Stage::Plan, Cause::Connector(error))
     }
 
@@ -179,9 +198,10 @@ impl Attempt<'_> {
             && pinned.snapshot != plan.snapshot
         {
             let message = "the table, its cursor column, its key or one of their types is not what the load was begun with";
-            let error = ConnectorError::data("source_changed", message).with_hint(
-                "set `cursor_field` back if it was changed; or give the pipeline another name to load the stream from the start",
-            );
+            let error = ConnectorError::data("source_changed", message).with_hint(format!(
+                "set `cursor_field` back if it was changed; or load the stream from the start after `{}`",
+                self.reset_command()
+            ));
             return Err(EngineError::new(Stage::Source, Cause::Connector(error)).in_connector(run.kit.source_name()));
         }
         if plan.partitions.len() != 1 {

@@ -104,7 +104,8 @@ impl StateError {
     }
 
     /// Says where, unless that is known already.
-    pub(crate) fn at(mut self, path: &Path) -> Self {
+    #[must_use]
+    pub fn at(mut self, path: &Path) -> Self {
         self.path.get_or_insert_with(|| path.to_owned());
         self
     }

@@ -17,7 +17,7 @@ pub struct PipelineId(Uuid);
 impl PipelineId {
     /// The identity of a pipeline on first sight: the same name and source give the same one on every machine and after the
     /// store was lost, so that the receipts at the destination are found again and two machines fence each other.
-    pub(crate) fn derived(name: &str, source: &str) -> Self {
+    pub fn derived(name: &str, source: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update((name.len() as u64).to_le_bytes());
         hash.update(name.as_bytes());

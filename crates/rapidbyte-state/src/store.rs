@@ -6,6 +6,8 @@ use crate::error::StateError;
 use crate::generation::GenerationRecord;
 use crate::key_value::KeyValueScope;
 use crate::pipeline::{PipelineId, PipelineRecord};
+use crate::portable::{ImportReport, StateExport};
+use crate::reset::ResetRecord;
 use crate::run::{RunGuard, RunOutcome, RunRecord, StreamResult};
 use rapidbyte_types::StreamName;
 use std::fmt;
@@ -91,6 +93,9 @@ pub trait StateStore: Send + Sync + fmt::Debug {
 
     // ---- ownership ----
 
+    /// The streams that have been claimed for a pipeline, in order.
+    fn streams(&self, pipeline: PipelineId) -> Result<Vec<StreamName>, StateError>;
+
     /// The newest epoch known for a stream, 0 if none.
     fn epoch(&self, pipeline: PipelineId, stream: &StreamName) -> Result<u64, StateError>;
 
@@ -135,6 +140,32 @@ pub trait StateStore: Send + Sync + fmt::Debug {
 
     /// The newest generations of a stream: at most the open one and the one published before it, newest first.
     fn generations(&self, pipeline: PipelineId, stream: &StreamName) -> Result<Vec<GenerationRecord>, StateError>;
+
+    /// Notes that the next run is to begin a stream anew. The note goes when that run has recorded its open generation.
+    ///
+    /// The guard keeps runs out meanwhile: none goes on with what is given up.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the store does not know the guard's pipeline.
+    fn ask_reset(&self, guard: &RunGuard, reset: &ResetRecord) -> Result<(), StateError>;
+
+    /// The streams of a pipeline that are to begin anew.
+    fn resets(&self, pipeline: PipelineId) -> Result<Vec<ResetRecord>, StateError>;
+
+    // ---- moving ----
+
+    /// Takes out what runs go on from, of one pipeline or of all.
+    fn export(&self, pipeline: Option<PipelineId>, now_ms: u64) -> Result<StateExport, StateError>;
+
+    /// Puts in what another store gave out, all or nothing. Nothing moves backward: a stream that this store knows by the same
+    /// epoch or a newer one stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// `IdentityMismatch` or `Conflict` if a pipeline of this name, or with this id, is another one here; `Locked` while one of
+    /// them runs.
+    fn import(&self, export: &StateExport) -> Result<ImportReport, StateError>;
 
     // ---- dead letters ----
 

@@ -8,6 +8,8 @@ pub(crate) mod pack;
 pub(crate) mod run;
 pub(crate) mod scaffold;
 pub(crate) mod spec;
+pub(crate) mod state;
+pub(crate) mod streams;
 
 use crate::bundle::{self, Connectors, Place};
 use crate::environment::{CACHE_DIR, Environment, WASMTIME_AOT};

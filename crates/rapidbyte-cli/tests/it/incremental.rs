@@ -98,21 +98,28 @@ fn a_changed_source_or_mode_is_refused_and_nothing_is_lost() {
     let project = Project::with_pipeline(&yaml("cursor_field: a"));
     assert_eq!(moved(project.run().finish()), 9);
     project.write("pipeline.yaml", yaml("cursor_field: b"));
-    assert_refused(&project, "source_changed", "another name");
+    assert_refused(&project, "source_changed", "rapidbyte state reset pipeline.yaml --stream public.t");
     project.write("pipeline.yaml", yaml("cursor_field: a, destination: { write_mode: upsert }"));
-    assert_refused(&project, "mode_changed", "another name");
+    assert_refused(&project, "mode_changed", "rapidbyte state reset pipeline.yaml --stream public.t");
     project.write("pipeline.yaml", yaml("cursor_field: a").replace("sync_mode: incremental, name: t, cursor_field: a", "name: t"));
-    assert_refused(&project, "mode_changed", "another name");
+    assert_refused(&project, "mode_changed", "rapidbyte state reset pipeline.yaml --stream public.t");
     project.write("pipeline.yaml", yaml("cursor_field: a"));
     source.sql("INSERT INTO t VALUES (10, 10, 10)");
     assert_eq!(moved(project.run().finish()), 1);
     source.sql("ALTER TABLE t ALTER COLUMN a TYPE bigint");
-    assert_refused(&project, "source_changed", "another name");
+    assert_refused(&project, "source_changed", "rapidbyte state reset pipeline.yaml --stream public.t");
     // The hint helps.
+    destination.sql("TRUNCATE t");
+    let run = project.run().finish();
+    let hint = run.at("/error/hint").as_str().expect("a hint").to_owned();
+    let command: Vec<&str> =
+        hint.split('`').find_map(|part| part.strip_prefix("rapidbyte ")).expect("a command").split(' ').collect();
+    let said = project.rapidbyte(&command).finish().success();
+    assert!(said.stdout.contains("adds every row again"), "{}", said.told());
     destination.sql("DROP TABLE t");
-    project.write("pipeline.yaml", yaml("cursor_field: a").replace("pipeline: news", "pipeline: anew"));
     assert_eq!(moved(project.run().finish()), 10);
     assert_eq!(source.hash("t"), destination.hash("t"));
+    assert_eq!(moved(project.run().finish()), 0);
 }
 
 #[test]

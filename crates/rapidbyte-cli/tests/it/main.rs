@@ -12,6 +12,7 @@ mod readme;
 mod record;
 mod scaffold;
 mod secrets;
+mod state;
 mod tables;
 mod types;
 mod upsert;

@@ -95,6 +95,8 @@ pub struct Resources {
 pub struct PipelinePlan {
     /// Its name.
     pub pipeline: String,
+    /// The document, as it was named.
+    pub origin: PathBuf,
     /// The document's directory; relative paths in connector configuration are read from it.
     pub base_dir: PathBuf,
     /// Where rows come from.
@@ -132,7 +134,7 @@ impl PipelinePlan {
         let name = origin.display().to_string();
         let spec = PipelineSpec::from_str(text, &name, env)?;
         let base_dir = origin.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        resolve::resolve(spec, base_dir).map_err(|error| error.at_origin(&name))
+        resolve::resolve(spec, origin, base_dir).map_err(|error| error.at_origin(&name))
     }
 }
 

@@ -15,7 +15,7 @@ const DEFAULT_MAX_RETRIES: u64 = 3;
 /// Guessed: room for the default parallelism with batches of ordinary size.
 const DEFAULT_MAX_MEMORY: u64 = 2 << 30;
 
-pub(super) fn resolve(spec: PipelineSpec, base_dir: &Path) -> Result<PipelinePlan, ConfigError> {
+pub(super) fn resolve(spec: PipelineSpec, origin: &Path, base_dir: &Path) -> Result<PipelinePlan, ConfigError> {
     let PipelineSpec { pipeline, source, streams, transforms, destination, state, resources, secrets } = spec;
     let pipeline = pipeline_name(pipeline)?;
     let source = connector(source, base_dir)?;
@@ -32,6 +32,7 @@ pub(super) fn resolve(spec: PipelineSpec, base_dir: &Path) -> Result<PipelinePla
     refuse_twins(&streams)?;
     Ok(PipelinePlan {
         pipeline,
+        origin: origin.to_owned(),
         base_dir: base_dir.to_owned(),
         source,
         streams: streams.into_iter().map(|(stream, _)| stream).collect(),

@@ -2,7 +2,7 @@
 
 use super::checksum::Checksum;
 use super::pipelines;
-use super::rows::{self, Stored, select_one};
+use super::rows::{self, Stored, select, select_one};
 use crate::error::{ErrorKind, StateError};
 use crate::key_value::{KeyValueScope, MAX_KEYS_PER_SCOPE, check_key, check_value};
 use crate::pipeline::PipelineId;
@@ -71,10 +71,15 @@ pub(super) fn put(
     value: &[u8],
 ) -> Result<(), StateError> {
     scope.check()?;
+    restore(tx, pipeline, &scope.encode(), key, value)
+}
+
+/// Sets a value in a scope as it is stored.
+pub(super) fn restore(tx: &Transaction<'_>, pipeline: PipelineId, scope: &str, key: &str, value: &[u8]) -> Result<(), StateError> {
     check_key(key)?;
     check_value(value)?;
     pipelines::require(tx, pipeline)?;
-    let row = KeyRow { pipeline, scope: scope.encode(), key: key.to_owned(), value_sum: value_sum(value) };
+    let row = KeyRow { pipeline, scope: scope.to_owned(), key: key.to_owned(), value_sum: value_sum(value) };
     let others: i64 = tx.query_row(
         "SELECT count(*) FROM key_values WHERE pipeline = ?1 AND scope = ?2 AND key <> ?3",
         params![pipeline.to_string(), row.scope, key],
@@ -114,4 +119,18 @@ pub(super) fn cas(
         }
     }
     Ok(true)
+}
+
+/// Scope, key and value of everything a pipeline's connectors have stored.
+pub(super) fn all(connection: &Connection, pipeline: PipelineId) -> Result<Vec<(String, String, Vec<u8>)>, StateError> {
+    let keys: Vec<KeyRow> = select(connection, "WHERE pipeline = ?1 ORDER BY scope, key", [pipeline.to_string()])?;
+    let read = |row: KeyRow| {
+        let at = params![pipeline.to_string(), row.scope, row.key];
+        let value: Vec<u8> = connection.query_row(&format!("SELECT value FROM key_values {ONE}"), at, |row| row.get(0))?;
+        if value_sum(&value) != row.value_sum {
+            return Err(rows::damaged(KeyRow::TABLE, "a value does not match its checksum"));
+        }
+        Ok((row.scope, row.key, value))
+    };
+    keys.into_iter().map(read).collect()
 }

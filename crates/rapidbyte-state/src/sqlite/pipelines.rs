@@ -66,11 +66,17 @@ pub(super) fn announce(tx: &Transaction<'_>, name: &str, source_kind: &str, now_
 
 fn insert(tx: &Transaction<'_>, id: PipelineId, name: &str, identity: &str, now_ms: u64) -> Result<PipelineRecord, StateError> {
     let record = PipelineRecord { id, name: name.to_owned(), source_identity: identity.to_owned(), created_at_ms: now_ms };
+    put(tx, &record)?;
+    Ok(record)
+}
+
+pub(super) fn put(tx: &Transaction<'_>, record: &PipelineRecord) -> Result<(), StateError> {
+    let PipelineRecord { id, name, source_identity, created_at_ms } = record;
     tx.execute(
         "INSERT INTO pipelines (id, name, source_identity, created_at_ms, sum) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![record.id.to_string(), name, identity, rows::signed(now_ms, "the time")?, record.sum()],
+        params![id.to_string(), name, source_identity, rows::signed(*created_at_ms, "the time")?, record.sum()],
     )?;
-    Ok(record)
+    Ok(())
 }
 
 pub(super) fn find(connection: &Connection, name: &str) -> Result<Option<PipelineRecord>, StateError> {

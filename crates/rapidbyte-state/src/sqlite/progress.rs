@@ -2,6 +2,7 @@
 
 use super::checksum::Checksum;
 use super::pipelines;
+use super::resets;
 use super::rows::{self, Stored, select, select_one, signed, stream_key};
 use crate::checkpoint::{Checkpoint, DurableReceipt, Mirrored, check_stream};
 use crate::error::{ErrorKind, StateError};
@@ -15,9 +16,9 @@ const TWO_HISTORIES: &str = "the destination looks set back to an older copy, or
                              to go by the destination alone";
 
 pub(super) struct EpochRow {
-    pipeline: PipelineId,
-    stream: StreamName,
-    epoch: u64,
+    pub(super) pipeline: PipelineId,
+    pub(super) stream: StreamName,
+    pub(super) epoch: u64,
 }
 
 impl Stored for EpochRow {
@@ -38,9 +39,9 @@ impl Stored for EpochRow {
 }
 
 pub(super) struct GenerationRow {
-    pipeline: PipelineId,
-    stream: StreamName,
-    record: GenerationRecord,
+    pub(super) pipeline: PipelineId,
+    pub(super) stream: StreamName,
+    pub(super) record: GenerationRecord,
 }
 
 impl Stored for GenerationRow {
@@ -119,6 +120,11 @@ pub(super) fn epoch(connection: &Connection, pipeline: PipelineId, stream: &Stre
     Ok(row.map_or(0, |row| row.epoch))
 }
 
+pub(super) fn streams(connection: &Connection, pipeline: PipelineId) -> Result<Vec<StreamName>, StateError> {
+    let rows: Vec<EpochRow> = select(connection, "WHERE pipeline = ?1 ORDER BY stream", [pipeline.to_string()])?;
+    Ok(rows.into_iter().map(|row| row.stream).collect())
+}
+
 pub(super) fn advance_epoch(
     tx: &Transaction<'_>,
     pipeline: PipelineId,
@@ -138,7 +144,7 @@ pub(super) fn advance_epoch(
     set_epoch(tx, pipeline, stream, next)
 }
 
-fn set_epoch(tx: &Transaction<'_>, pipeline: PipelineId, stream: &StreamName, epoch: u64) -> Result<(), StateError> {
+pub(super) fn set_epoch(tx: &Transaction<'_>, pipeline: PipelineId, stream: &StreamName, epoch: u64) -> Result<(), StateError> {
     let row = EpochRow { pipeline, stream: stream.clone(), epoch };
     tx.execute(
         "INSERT INTO epochs (pipeline, stream, epoch, sum) VALUES (?1, ?2, ?3, ?4)
@@ -205,7 +211,7 @@ pub(super) fn mirror(tx: &Transaction<'_>, durable: &DurableReceipt) -> Result<M
     Ok(Mirrored::Advanced)
 }
 
-fn put_checkpoint(tx: &Transaction<'_>, new: &Checkpoint) -> Result<(), StateError> {
+pub(super) fn put_checkpoint(tx: &Transaction<'_>, new: &Checkpoint) -> Result<(), StateError> {
     tx.execute(
         "INSERT INTO checkpoints (pipeline, stream, generation, partition, epoch, seq, position_type, position_value, rows, bytes,
                                   last, committed_at_ms, sum)
@@ -303,17 +309,40 @@ pub(super) fn record_generation(
         }
     }
     let (id, key, number) = (pipeline.to_string(), stream_key(stream), signed(new.number, "the generation")?);
-    let row = GenerationRow { pipeline, stream: stream.clone(), record: new.clone() };
-    tx.execute(
-        "INSERT INTO generations (pipeline, stream, number, snapshot, state, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (pipeline, stream, number) DO UPDATE SET state = excluded.state, sum = excluded.sum",
-        params![id, key, number, new.snapshot, new.state.as_str(), row.sum()],
-    )?;
+    put_generation(tx, &GenerationRow { pipeline, stream: stream.clone(), record: new.clone() })?;
     // A generation that was open has been discarded; one that was published is kept for show until the next is.
     tx.execute(
         "DELETE FROM generations WHERE pipeline = ?1 AND stream = ?2 AND number < ?3 AND (state = 'open' OR ?4 = 'published')",
         params![id, key, number, new.state.as_str()],
     )?;
     tx.execute("DELETE FROM checkpoints WHERE pipeline = ?1 AND stream = ?2 AND generation < ?3", params![id, key, number])?;
+    // In the same transaction: a generation that has begun is not begun anew.
+    resets::done(tx, pipeline, stream)?;
     Ok(Mirrored::Advanced)
+}
+
+pub(super) fn put_generation(tx: &Transaction<'_>, row: &GenerationRow) -> Result<(), StateError> {
+    let GenerationRecord { number, snapshot, state } = &row.record;
+    tx.execute(
+        "INSERT INTO generations (pipeline, stream, number, snapshot, state, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (pipeline, stream, number) DO UPDATE SET state = excluded.state, sum = excluded.sum",
+        params![
+            row.pipeline.to_string(),
+            stream_key(&row.stream),
+            signed(*number, "the generation")?,
+            snapshot,
+            state.as_str(),
+            row.sum()
+        ],
+    )?;
+    Ok(())
+}
+
+/// Forgets generations and checkpoints of a stream, to make room for others.
+pub(super) fn forget(tx: &Transaction<'_>, pipeline: PipelineId, stream: &StreamName) -> Result<(), StateError> {
+    for table in [GenerationRow::TABLE, Checkpoint::TABLE] {
+        let sql = format!("DELETE FROM {table} WHERE pipeline = ?1 AND stream = ?2");
+        tx.execute(&sql, params![pipeline.to_string(), stream_key(stream)])?;
+    }
+    Ok(())
 }

@@ -8,7 +8,13 @@ pub(super) const APPLICATION_ID: u32 = 0x5242_7974;
 
 // Tables that progress depends on have a count and a sum of their rows' checksums in `ledger`, kept by triggers: a row lost
 // from one of these must be noticed.
-const MIGRATIONS: &[&str] = &[concat!(include_str!("migrations/0001_tables.sql"), include_str!("migrations/0001_ledger.sql"))];
+const MIGRATIONS: &[&str] = &[
+    concat!(include_str!("migrations/0001_tables.sql"), include_str!("migrations/0001_ledger.sql")),
+    include_str!("migrations/0002_resets.sql"),
+];
+
+/// The first version with the table `resets`.
+pub(super) const WITH_RESETS: u32 = 2;
 
 /// The version this build writes.
 pub(super) fn latest() -> u32 {
@@ -106,7 +112,8 @@ mod tests {
         let mut statement = connection.prepare(sql).expect("prepares");
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("queries");
         let found: Vec<(String, u32)> = rows.collect::<Result<_, _>>().expect("reads");
-        let expected = ["checkpoints", "epochs", "generations", "key_values", "pipelines"].map(|name| (name.to_owned(), 3));
+        let expected =
+            ["checkpoints", "epochs", "generations", "key_values", "pipelines", "resets"].map(|name| (name.to_owned(), 3));
         assert_eq!(found, expected);
     }
 }

@@ -1,12 +1,14 @@
 //! [`SqliteStore`]: each call of the trait as one transaction on one connection.
 
-use super::{dead_letters, file, key_values, lock, pipelines, progress, runs, schema, verify};
+use super::{dead_letters, file, key_values, lock, pipelines, portable, progress, resets, runs, schema, verify};
 use crate::checkpoint::{Checkpoint, DurableReceipt, Mirrored};
 use crate::dead_letter::{DeadLetterEntry, DeadLetterSummary};
 use crate::error::{ErrorKind, StateError};
 use crate::generation::GenerationRecord;
 use crate::key_value::KeyValueScope;
 use crate::pipeline::{PipelineId, PipelineRecord};
+use crate::portable::{ImportReport, StateExport};
+use crate::reset::ResetRecord;
 use crate::run::{RunGuard, RunOutcome, RunRecord, StreamResult};
 use crate::store::StateStore;
 use rapidbyte_types::StreamName;
@@ -153,6 +155,10 @@ impl StateStore for SqliteStore {
         self.read(|view| runs::results(view, run_id))
     }
 
+    fn streams(&self, pipeline: PipelineId) -> Result<Vec<StreamName>, StateError> {
+        self.read(|view| progress::streams(view, pipeline))
+    }
+
     fn epoch(&self, pipeline: PipelineId, stream: &StreamName) -> Result<u64, StateError> {
         self.read(|view| progress::epoch(view, pipeline, stream))
     }
@@ -185,6 +191,28 @@ impl StateStore for SqliteStore {
 
     fn generations(&self, pipeline: PipelineId, stream: &StreamName) -> Result<Vec<GenerationRecord>, StateError> {
         self.read(|view| progress::generations(view, pipeline, stream))
+    }
+
+    fn ask_reset(&self, guard: &RunGuard, reset: &ResetRecord) -> Result<(), StateError> {
+        self.write(|tx| resets::ask(tx, guard.pipeline(), reset))
+    }
+
+    fn resets(&self, pipeline: PipelineId) -> Result<Vec<ResetRecord>, StateError> {
+        self.read(|view| resets::all(view, pipeline))
+    }
+
+    fn export(&self, pipeline: Option<PipelineId>, now_ms: u64) -> Result<StateExport, StateError> {
+        self.read(|view| portable::export(view, pipeline, now_ms))
+    }
+
+    fn import(&self, export: &StateExport) -> Result<ImportReport, StateError> {
+        let mut held = Vec::new();
+        for pipeline in &export.pipelines {
+            if let Some(known) = self.find_pipeline(&pipeline.name)? {
+                held.push(lock::take(&self.path, known.id, "an import of state")?);
+            }
+        }
+        self.write(|tx| portable::import(tx, export))
     }
 
     fn add_dead_letters(&self, letters: &[DeadLetterEntry]) -> Result<u64, StateError> {

@@ -2,6 +2,7 @@
 
 use super::key_values::KeyRow;
 use super::progress::{EpochRow, GenerationRow};
+use super::resets::ResetRow;
 use super::rows::{Stored, damaged, decode};
 use super::schema;
 use crate::checkpoint::Checkpoint;
@@ -18,13 +19,16 @@ pub(super) fn all(connection: &Connection, version: u32) -> Result<(), StateErro
     let view = connection.unchecked_transaction()?;
     pages(&view)?;
     schema::verify(&view, version)?;
-    let looked_over = [
+    let mut looked_over = vec![
         table::<PipelineRecord>(&view)?,
         table::<EpochRow>(&view)?,
         table::<GenerationRow>(&view)?,
         table::<Checkpoint>(&view)?,
         table::<KeyRow>(&view)?,
     ];
+    if version >= schema::WITH_RESETS {
+        looked_over.push(table::<ResetRow>(&view)?);
+    }
     // A table with a ledger that nobody looks at would be trusted blindly.
     let ledgers: i64 = view.query_row("SELECT count(*) FROM ledger", [], |row| row.get(0))?;
     if ledgers.unsigned_abs() != looked_over.len() as u64 {

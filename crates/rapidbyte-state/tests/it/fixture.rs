@@ -117,6 +117,8 @@ pub(crate) fn fill(store: &dyn StateStore) {
         let key = format!("key-{n}");
         store.key_value_put(id, &KeyValueScope::Pipeline, &key, key.repeat(40).as_bytes()).expect("puts");
     }
+    let reset = ResetRecord { stream: StreamName::qualified("public", "users"), asked_at_ms: 3_000 };
+    store.ask_reset(&guard, &reset).expect("asks");
     store.finish_run(&guard, &outcome(RunStatus::Failed)).expect("finishes");
 }
 
@@ -131,6 +133,8 @@ pub(crate) fn dump(store: &dyn StateStore) -> Result<String, StateError> {
     for pipeline in &pipelines {
         line(&store.find_pipeline(&pipeline.name)?);
         line(&store.pipeline_checkpoints(pipeline.id)?);
+        line(&store.streams(pipeline.id)?);
+        line(&store.resets(pipeline.id)?);
         for name in ["orders", "users", "items"] {
             let stream = StreamName::qualified("public", name);
             line(&store.epoch(pipeline.id, &stream)?);

@@ -4,5 +4,6 @@ mod damage;
 mod fixture;
 mod keeping;
 mod locking;
+mod moving;
 mod progress;
 mod refusal;
