@@ -157,6 +157,7 @@ fn the_host_encrypts_and_checks_certificates() {
         ("localhost", format!("sslmode: prefer, {wrong}"), "a stranger's authority"),
         ("localhost", format!("sslmode: require, {wrong}"), "a stranger's authority"),
         ("localhost", format!("sslmode: verify-ca, {wrong}"), "a stranger's authority"),
+        ("localhost", "sslmode: verify-ca".to_owned(), "no authority"),
         ("localhost", format!("sslmode: verify-full, {wrong}"), "a stranger's authority"),
         ("127.0.0.1", format!("sslmode: verify-full, {ca}"), "a name that the certificate does not have"),
         ("localhost", "sslmode: verify-full".to_owned(), "an authority the world does not know"),

@@ -334,6 +334,16 @@ impl TcpStream {
             TlsVerify::Ca => Verify::Chain,
             TlsVerify::Full => Verify::ChainAndName,
         };
+        if self.tls.proves_nothing(verify) {
+            return Err(NetError {
+                code: NetCode::Tls,
+                message: "the certificate's authority is to be checked, and none is named".into(),
+                hint: Some(
+                    "name the server's authority with `sslrootcert`, or have the name checked too with `sslmode: verify-full`"
+                        .into(),
+                ),
+            });
+        }
         let alpn = alpn.into_iter().map(String::into_bytes).collect();
         let config = self.tls.client_config(verify, alpn).map_err(|error| net_error(NetCode::Tls, error.to_string()))?;
         let stream = self.take_plain()?;

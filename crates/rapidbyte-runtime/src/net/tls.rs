@@ -71,6 +71,11 @@ impl TlsConfigs {
         Ok(Self { provider, roots: Arc::new(roots), named: files.ca.is_some(), client })
     }
 
+    /// Whether a check of the chain alone would say nothing: a public authority gives a certificate to anybody.
+    pub(crate) fn proves_nothing(&self, verify: Verify) -> bool {
+        verify == Verify::Chain && !self.named
+    }
+
     /// The degree of checking for one that a guest asks for. Whoever names an authority wants it to be checked against, as libpq
     /// does under `sslmode=require`.
     fn degree(&self, asked: Verify) -> Verify {

@@ -120,6 +120,8 @@ async fn each_degree_of_checking_takes_and_refuses_what_it_should() {
             assert_eq!(words[3].len(), 64, "the endpoint's SHA-256");
         } else {
             assert!(said.starts_with("NetCode::Tls"), "{verify} {name}: {said}");
+            // A public authority gives anybody a certificate: without a check of the name that proves nothing.
+            assert_eq!(said.contains("none is named"), (verify, ca.is_some()) == ("ca", false), "{verify} {name}: {said}");
         }
     }
 }
