@@ -5,7 +5,7 @@ mod method;
 
 use crate::config::Masks;
 use crate::method::Method;
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use rapidbyte_sdk::{
     CheckItem, CheckStatus, ConnectorError, Event, InitContext, Input, RowWise, SchemaId, StreamContext, Transform,
@@ -22,9 +22,6 @@ pub struct Mask {
 }
 
 rapidbyte_sdk::connector_main!(transform, Mask);
-
-/// The most bytes that the frame of a batch takes for each column, beside its values.
-const FRAME_BYTES_PER_COLUMN: u64 = 512;
 
 /// What is done to the batches of one schema.
 pub struct Plan {
@@ -220,21 +217,7 @@ fn emit(plan: &Plan, batch: &RecordBatch, limit: u64, output: &mut TransformOutp
     }
     let masked = RecordBatch::try_new(plan.schema.clone(), columns)
         .map_err(|error| ConnectorError::internal("mask", format!("a masked batch could not be made: {error}")))?;
-    let frame = FRAME_BYTES_PER_COLUMN * masked.num_columns() as u64;
-    emit_within(plan.id, &masked, limit.saturating_sub(frame), output)
-}
-
-/// Halves a batch until each part stays below the limit; a row is not divided.
-fn emit_within(id: SchemaId, batch: &RecordBatch, limit: u64, output: &mut TransformOutput) -> Result<(), ConnectorError> {
-    let rows = batch.num_rows();
-    // The bytes of these rows alone: columns that were passed on share the buffer of the whole batch they came in.
-    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().map_or(u64::MAX, |bytes| bytes as u64);
-    if rows <= 1 || batch.columns().iter().map(bytes).fold(0, u64::saturating_add) <= limit {
-        return output.batch(id, batch);
-    }
-    let half = rows / 2;
-    emit_within(id, &batch.slice(0, half), limit, output)?;
-    emit_within(id, &batch.slice(half, rows - half), limit, output)
+    output.batch_within(plan.id, &masked, limit)
 }
 
 #[cfg(test)]

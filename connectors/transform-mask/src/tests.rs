@@ -1,6 +1,6 @@
 use super::*;
 use arrow_array::cast::AsArray;
-use arrow_array::{Decimal128Array, Int64Array, ListArray, StringArray, types::Int64Type};
+use arrow_array::{ArrayRef, Decimal128Array, Int64Array, ListArray, StringArray, types::Int64Type};
 use arrow_schema::{DataType, Field};
 use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
 use rapidbyte_sdk::{DeadLetter, ErrorCategory, KeyRange, StreamName, host_ffi::RawEvent, parse_config};

@@ -2,12 +2,13 @@
 
 use crate::error::{Cause, EngineError, Stage};
 use crate::library::{self, ConnectorLibrary};
+use crate::transform_state;
 use rapidbyte_config::manifest::{Delivery, Role};
 use rapidbyte_config::plan::Compression as PlanCompression;
 use rapidbyte_config::{ConfigGrants, ConnectorPlan, PipelinePlan, Redactor, Secrets};
 use rapidbyte_runtime::{
     Compression, Connector, DestinationInstance, EventReceiver, EventSender, Grants, HostPattern, HostTimings, InstanceLimits,
-    InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess, StdoutMode,
+    InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess, StateMark, StdoutMode,
     TransformInstance, link,
 };
 use rapidbyte_types::{ConnectorError, NullCursorPolicy, StreamContext, SyncMode};
@@ -113,6 +114,21 @@ impl Kit {
 
     pub(crate) fn transforms(&self) -> usize {
         self.transforms.len()
+    }
+
+    /// What stands before the state of each transform, by place; `None` for those without state.
+    pub(crate) fn state_marks(&self) -> Vec<Option<StateMark>> {
+        let ids: Vec<&str> = self.transforms.iter().map(|part| part.connector.manifest().id.as_str()).collect();
+        let mark = |(place, part): (usize, &Part)| {
+            let stateful = part.connector.manifest().is_stateful();
+            stateful.then(|| transform_state::mark(&ids, place, &part.config.guest_config.to_string()))
+        };
+        self.transforms.iter().enumerate().map(mark).collect()
+    }
+
+    /// The name of a transform that has to see all rows of a stream in one order, if there is one.
+    pub(crate) fn stateful(&self) -> Option<&str> {
+        self.transforms.iter().find(|part| part.connector.manifest().is_stateful()).map(|part| part.name.as_str())
     }
 
     /// Whether the destination has no atomic act.

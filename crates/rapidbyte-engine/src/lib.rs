@@ -54,6 +54,7 @@ mod retry;
 mod run;
 mod stream;
 mod task;
+mod transform_state;
 
 pub use cancel::Cancel;
 pub use error::{Cause, EngineError, Stage};

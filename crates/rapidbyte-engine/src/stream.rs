@@ -237,10 +237,19 @@ impl Attempt<'_> {
         let run = self.run;
         let state: Arc<dyn StateAccess> = Arc::new(NoState);
         let mut planner = run.kit.open_source(Some(self.stream), &state).await?;
-        let request = PlanRequest { run: self.context(), stream: self.stream.clone(), max_partitions: run.parallelism, pinned };
+        // A transform with a state has to see all rows in one order.
+        let max_partitions = if run.kit.stateful().is_some() { 1 } else { run.parallelism };
+        let request = PlanRequest { run: self.context(), stream: self.stream.clone(), max_partitions, pinned };
         let plan = planner.plan_partitions(request).await.map_err(|error| self.source_error(error))?;
         if plan.partitions.is_empty() || plan.partitions.iter().any(|partition| partition.id.starts_with(RESERVED_PREFIX)) {
             let message = format!("the plan has no partitions, or one whose id begins with `{RESERVED_PREFIX}`");
+            return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
+        }
+        if let (Some(transform), true) = (run.kit.stateful(), plan.partitions.len() > 1) {
+            let message = format!(
+                "`{transform}` keeps a state and needs the stream as one partition, and the plan has {}",
+                plan.partitions.len()
+            );
             return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
         }
         Ok((planner, plan))

@@ -6,8 +6,9 @@ use crate::guest_state::GuestState;
 use crate::kit::Kit;
 use crate::observe::{Observer, RunEvent};
 use crate::peek::Tap;
+use crate::transform_state;
 use rapidbyte_runtime::{
-    Acknowledged, Barrier, BarrierDecision, BarrierGate, Event, EventReceiver, EventSender, ReadRequest, StateAccess,
+    Acknowledged, Barrier, BarrierDecision, BarrierGate, Event, EventReceiver, EventSender, ReadRequest, StateAccess, StateMark,
     TransformRequest, WriteRequest, WriteStream, mark,
 };
 use rapidbyte_state::{DurableReceipt, PipelineId, StateStore};
@@ -232,6 +233,9 @@ pub(crate) async fn run(
     observer: Arc<dyn Observer>,
     peek_rows: usize,
 ) -> Result<Moved, EngineError> {
+    let marks = kit.state_marks();
+    let states = transform_state::restore(&marks, share.receipt.as_ref())
+        .map_err(|error| EngineError::new(Stage::Plan, Cause::Connector(error)))?;
     let guest_state: Arc<dyn StateAccess> = Arc::new(GuestState::new(share.pipeline, Arc::clone(&state)));
     let mut stages: JoinSet<Result<Ended, EngineError>> = JoinSet::new();
     let (source_out, mut next) = kit.link(&share.stream, false);
@@ -260,9 +264,11 @@ pub(crate) async fn run(
         durable.subscribe(),
         Arc::clone(&sent),
     ));
-    for index in 0..kit.transforms() {
+    for (index, (mark, state)) in marks.into_iter().zip(states).enumerate() {
         let (out, after) = kit.link(&share.stream, true);
-        stages.spawn(transform(Arc::clone(kit), share.clone(), Arc::clone(&guest_state), index, next, out));
+        let request = TransformRequest { run: share.run.clone(), streams: vec![share.stream.clone()], state };
+        let placed = Placed { index, mark, stream: share.stream.clone() };
+        stages.spawn(transform(Arc::clone(kit), placed, request, Arc::clone(&guest_state), next, out));
         next = after;
     }
     if peek_rows > 0 {
@@ -377,23 +383,27 @@ async fn read(
     Ok(Ended::Read(summary))
 }
 
+/// A transform at its place in the pipeline.
+struct Placed {
+    index: usize,
+    /// What stands before its state, if it keeps one.
+    mark: Option<StateMark>,
+    stream: StreamContext,
+}
+
 async fn transform(
     kit: Arc<Kit>,
-    share: Share,
+    placed: Placed,
+    request: TransformRequest,
     guest_state: Arc<dyn StateAccess>,
-    index: usize,
     input: EventReceiver,
     out: EventSender,
 ) -> Result<Ended, EngineError> {
+    let Placed { index, mark, stream } = placed;
     let stage = Stage::Transform(index as u32);
     let fail = |error| EngineError::guest(stage, error).in_connector(kit.transform_name(index));
-    let mut transform = kit.open_transform(index, Some(&share.stream), &guest_state).await?;
-    let state = share
-        .receipt
-        .as_ref()
-        .and_then(|receipt| receipt.transform_state.iter().find(|(of, _)| *of as usize == index).map(|(_, state)| state.clone()));
-    let request = TransformRequest { run: share.run.clone(), streams: vec![share.stream.clone()], state };
-    let summary = transform.transform(request, index as u32, input, out.clone()).await.map_err(fail)?;
+    let mut transform = kit.open_transform(index, Some(&stream), &guest_state).await?;
+    let summary = transform.transform(request, index as u32, mark, input, out.clone()).await.map_err(fail)?;
     out.send(Event::End).await.map_err(|error| EngineError::guest(stage, error.into()))?;
     transform.close().await.map_err(fail)?;
     Ok(Ended::Transformed(summary))

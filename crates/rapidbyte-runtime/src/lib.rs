@@ -25,6 +25,7 @@ mod world;
 mod destination;
 mod source;
 mod transform;
+mod transform_state;
 
 mod wit;
 
@@ -47,4 +48,5 @@ pub use runtime::{AotMode, Connector, Runtime, RuntimeOptions};
 pub use source::SourceInstance;
 pub use timings::{HostTimings, TimingsSnapshot};
 pub use transform::TransformInstance;
+pub use transform_state::{OtherMark, StateMark};
 pub use wasi::{OpenStdout, StdoutMode};

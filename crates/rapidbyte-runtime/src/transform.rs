@@ -7,6 +7,7 @@ use crate::link::{EventReceiver, EventSender};
 use crate::requests::TransformRequest;
 use crate::runtime::Connector;
 use crate::source::violation;
+use crate::transform_state::StateMark;
 use crate::wit::exports::rapidbyte::connector::transform as exports;
 use rapidbyte_types::{CheckItem, StreamContext, TransformSummary};
 use std::sync::Arc;
@@ -48,7 +49,7 @@ impl TransformInstance {
     }
 
     /// Takes events until the end and passes on what it makes of them; the caller sends the end itself. `place` is its place
-    /// in the pipeline, under which its state travels with barriers.
+    /// in the pipeline, under which its state travels with barriers, behind `mark`. Without a mark it may give none.
     ///
     /// # Errors
     /// As every call. `upstream_closed` and `downstream_closed` are echoes of other stages.
@@ -56,12 +57,13 @@ impl TransformInstance {
         &mut self,
         request: TransformRequest,
         place: u32,
+        mark: Option<StateMark>,
         receiver: EventReceiver,
         sender: EventSender,
     ) -> Result<TransformSummary, GuestError> {
         let Self { guest, exports } = self;
         let state = guest.store.data_mut();
-        state.output = Some(OutputState::placed(sender, place, request.streams.len()));
+        state.output = Some(OutputState::placed(sender, place, mark, request.streams.len()));
         state.input = Some(InputState::for_transform(receiver));
         let outcome = call_fallible!(guest, stream_timeout, exports.call_transform(&mut guest.store, &request.into()));
         let state = guest.store.data_mut();

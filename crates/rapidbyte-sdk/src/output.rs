@@ -4,7 +4,7 @@ use crate::{
     Barrier, BatchEncoder, ConnectorError, DeadLetter, Event, KeyRange, Position, ReadPerf, ReadSummary, TransformSummary,
     Truncate, encode_schema, host_ffi,
 };
-use arrow_array::RecordBatch;
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use std::collections::HashMap;
 
@@ -14,6 +14,9 @@ pub struct SchemaId {
     stream: u32,
     id: u32,
 }
+
+/// The most bytes that the frame of a batch takes for each column, beside its values.
+const FRAME_BYTES_PER_COLUMN: u64 = 512;
 
 /// What both outputs share: schemas announced and batches encoded.
 #[derive(Default)]
@@ -139,6 +142,26 @@ impl TransformOutput {
     /// Hands rows on; waits while the channel is full. A batch without rows is left out.
     pub fn batch(&mut self, schema: SchemaId, batch: &RecordBatch) -> Result<(), ConnectorError> {
         self.emitter.batch(schema, batch)
+    }
+
+    /// As [`Self::batch`], for rows that may have grown: a batch beyond `max_batch_bytes` is handed on in parts. A row is not
+    /// divided; one that is larger by itself is refused by the host.
+    pub fn batch_within(&mut self, schema: SchemaId, batch: &RecordBatch, max_batch_bytes: u64) -> Result<(), ConnectorError> {
+        let frame = FRAME_BYTES_PER_COLUMN * batch.num_columns() as u64;
+        self.halves(schema, batch, max_batch_bytes.saturating_sub(frame))
+    }
+
+    /// Halves a batch until each part stays below the limit.
+    fn halves(&mut self, schema: SchemaId, batch: &RecordBatch, limit: u64) -> Result<(), ConnectorError> {
+        let rows = batch.num_rows();
+        // The bytes of these rows alone: columns that were passed on share the buffer of the whole batch they came in.
+        let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().map_or(u64::MAX, |bytes| bytes as u64);
+        if rows <= 1 || batch.columns().iter().map(bytes).fold(0, u64::saturating_add) <= limit {
+            return self.batch(schema, batch);
+        }
+        let half = rows / 2;
+        self.halves(schema, &batch.slice(0, half), limit)?;
+        self.halves(schema, &batch.slice(half, rows - half), limit)
     }
 
     /// Counts what came in, for the summary.

@@ -15,7 +15,7 @@ const SAMPLE: Duration = Duration::from_secs(50);
 const SIGKILL: i32 = 9;
 
 /// What must be among the points, by the issue that asks for the sweep.
-const MANDATED: &[&str] = &[
+pub(crate) const MANDATED: &[&str] = &[
     "dest.claim.before",
     "dest.claim.after",
     "dest.staging.before",
@@ -29,13 +29,13 @@ const MANDATED: &[&str] = &[
     "engine.mirror.before",
     "engine.mirror.after",
 ];
-const CONFIRM: &[&str] = &["engine.confirm.before", "engine.confirm.after"];
+pub(crate) const CONFIRM: &[&str] = &["engine.confirm.before", "engine.confirm.after"];
 
 /// Once these have been reached the load is finished and recorded. Another run would be another load, which `append` adds.
 const FINISHED: &[&str] = &["engine.published.noted", "engine.confirm.before", "engine.confirm.after"];
 
 /// A way rows go.
-trait Journey {
+pub(crate) trait Journey {
     fn name(&self) -> &'static str;
     /// Another place to write to, and the pipeline that writes there.
     fn place(&self) -> Box<dyn Place + '_>;
@@ -49,7 +49,7 @@ trait Journey {
     }
 }
 
-trait Place {
+pub(crate) trait Place {
     fn pipeline(&self) -> String;
     fn content(&self, project: &Project) -> TableHash;
     fn clear(&self) {}
@@ -103,7 +103,7 @@ fn kill(journey: &dyn Journey, point: &str, hit: u64, expected: &TableHash) -> R
     Ok(())
 }
 
-fn sweep(journey: &dyn Journey, proof: &'static str) {
+pub(crate) fn sweep(journey: &dyn Journey, proof: &'static str) {
     let (points, expected) = count(journey);
     for point in journey.points() {
         assert!(points.contains_key(point), "{}: `{point}` is not hit; there are {points:?}", journey.name());
@@ -160,10 +160,10 @@ fn generated(destination: &str) -> String {
     )
 }
 
-struct InDatabase<'a> {
-    destination: Database<'a>,
-    pipeline: String,
-    table: &'static str,
+pub(crate) struct InDatabase<'a> {
+    pub(crate) destination: Database<'a>,
+    pub(crate) pipeline: String,
+    pub(crate) table: &'static str,
 }
 
 impl Place for InDatabase<'_> {
@@ -237,11 +237,14 @@ fn prove_crashes_between_postgres_and_postgres_lose_nothing() {
 
 struct Filed;
 
-struct InFolder;
+/// Rows in JSONL files.
+pub(crate) struct InFolder {
+    pub(crate) pipeline: String,
+}
 
 impl Place for InFolder {
     fn pipeline(&self) -> String {
-        generated("  use: dest-file\n  config: { path: out, format: jsonl }\n")
+        self.pipeline.clone()
     }
 
     fn content(&self, project: &Project) -> TableHash {
@@ -281,7 +284,7 @@ impl Journey for Filed {
     }
 
     fn place(&self) -> Box<dyn Place + '_> {
-        Box::new(InFolder)
+        Box::new(InFolder { pipeline: generated("  use: dest-file\n  config: { path: out, format: jsonl }\n") })
     }
 
     fn also(&self) -> &'static [&'static str] {
@@ -305,7 +308,7 @@ struct Changes<'a> {
 const CHANGED_ROWS: u32 = 6_000;
 
 /// Equal cursors, NULL cursors and a key; more than one batch.
-fn changes(server: &Postgres) -> Database<'_> {
+pub(crate) fn changes(server: &Postgres) -> Database<'_> {
     let source = server.database("swept_changes");
     source.sql(&format!(
         "CREATE TABLE changes (id int PRIMARY KEY, n int, v text);

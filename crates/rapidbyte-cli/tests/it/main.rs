@@ -2,6 +2,7 @@
 
 mod cancel;
 mod cases;
+mod checkpoints;
 mod crash;
 mod house;
 mod incremental;

@@ -36,7 +36,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("roles", &["source", "destination", "transform", "utility"]),
     ("roles.source", &["supported_sync_modes", "features"]),
     ("roles.destination", &["supported_write_modes", "delivery", "features"]),
-    ("roles.transform", &[]),
+    ("roles.transform", &["stateful"]),
     ("roles.utility", &[]),
 ];
 

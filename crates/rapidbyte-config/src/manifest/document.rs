@@ -198,10 +198,14 @@ pub struct DestinationRole {
     pub features: Vec<String>,
 }
 
-/// A transform has nothing to declare yet.
+/// What a transform is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TransformRole {}
+pub struct TransformRole {
+    /// What it makes of a row depends on rows before: its state travels in the receipts, and it sees each stream as one partition.
+    #[serde(default)]
+    pub stateful: bool,
+}
 
 /// A utility has nothing to declare yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,6 +292,11 @@ impl Manifest {
     /// Whether it can write in this mode.
     pub fn supports_write_mode(&self, mode: WriteMode) -> bool {
         self.roles.destination.as_ref().is_some_and(|role| role.supported_write_modes.contains(&mode))
+    }
+
+    /// Whether, as a transform, it keeps a state.
+    pub fn is_stateful(&self) -> bool {
+        self.roles.transform.as_ref().is_some_and(|role| role.stateful)
     }
 
     /// The checked schema of its configuration.

@@ -29,6 +29,7 @@ pub trait Acknowledged: Send {
 struct Expected {
     id: u64,
     last: bool,
+    transform_state: Vec<(u32, Vec<u8>)>,
 }
 
 /// The state of one `write`.
@@ -50,7 +51,8 @@ impl AckState {
     }
 
     pub(crate) fn expect(&mut self, barrier: &Barrier) {
-        self.expected.push_back(Expected { id: barrier.id, last: barrier.last });
+        let Barrier { id, last, transform_state, .. } = barrier;
+        self.expected.push_back(Expected { id: *id, last: *last, transform_state: transform_state.clone() });
     }
 
     fn take(&mut self, id: u64, receipts: Vec<Receipt>) -> Result<(), ConnectorError> {
@@ -83,6 +85,10 @@ impl AckState {
                     "receipt_mismatch",
                     format!("the receipt of stream {index} is not of this task's generation, partition, epoch and barrier"),
                 ));
+            }
+            // Rows and states belong together: reading on with other states would make other rows. Behind `last` nobody reads on.
+            if !expected.last && receipt.transform_state != expected.transform_state {
+                return Err(refused("receipt_mismatch", format!("the receipt of stream {index} has other transform states")));
             }
         }
         // Whatever the sink says, these letters belong to this acknowledgement and to no later one.

@@ -81,11 +81,15 @@ impl HostState {
             ));
         }
         let left = until.saturating_duration_since(Instant::now());
-        let Some(event) = input.receiver.recv_timeout(left).await? else { return Ok(None) };
-        match &event {
+        let Some(mut event) = input.receiver.recv_timeout(left).await? else { return Ok(None) };
+        match &mut event {
             Event::Barrier(barrier) => {
                 if input.holds_barriers {
-                    input.held.push_back(barrier.clone());
+                    // It waits here whole; the guest is not shown what other transforms have given.
+                    let Barrier { id, commit, last, position, .. } = &*barrier;
+                    let shown =
+                        Barrier { id: *id, commit: *commit, last: *last, position: position.clone(), transform_state: Vec::new() };
+                    input.held.push_back(std::mem::replace(barrier, shown));
                 }
                 if barrier.commit
                     && let Some(acks) = &mut self.acks

@@ -5,6 +5,7 @@ use super::{HostState, out_of_place, wait};
 use crate::ipc::{Refusal, Shape, check_schema};
 use crate::link::{Event, EventSender, Sent, downstream_closed};
 use crate::timings::Step;
+use crate::transform_state::StateMark;
 use crate::wit::rapidbyte::connector::output::{EmitOutcome, Host};
 use crate::wit::rapidbyte::connector::types as wit;
 use bytes::Bytes;
@@ -46,6 +47,8 @@ pub(crate) struct OutputState {
     pub(crate) gate: Option<Box<dyn BarrierGate>>,
     /// A transform's place in the pipeline.
     pub(crate) place: u32,
+    /// What stands before its state, if it has any.
+    pub(crate) mark: Option<StateMark>,
     streams: usize,
     shapes: HashMap<(u32, u32), Shape>,
     newest: Vec<Option<u32>>,
@@ -56,12 +59,12 @@ pub(crate) struct OutputState {
 impl OutputState {
     /// For a source.
     pub(crate) fn gated(sender: EventSender, gate: Box<dyn BarrierGate>, streams: usize) -> Self {
-        Self { sender, gate: Some(gate), place: 0, streams, shapes: HashMap::new(), newest: vec![None; streams], complete: false }
+        Self { gate: Some(gate), ..Self::placed(sender, 0, None, streams) }
     }
 
     /// For the transform at `place`.
-    pub(crate) fn placed(sender: EventSender, place: u32, streams: usize) -> Self {
-        Self { sender, gate: None, place, streams, shapes: HashMap::new(), newest: vec![None; streams], complete: false }
+    pub(crate) fn placed(sender: EventSender, place: u32, mark: Option<StateMark>, streams: usize) -> Self {
+        Self { sender, gate: None, place, mark, streams, shapes: HashMap::new(), newest: vec![None; streams], complete: false }
     }
 
     fn stream(&self, stream: u32) -> Result<usize, ConnectorError> {

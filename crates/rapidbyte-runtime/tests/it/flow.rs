@@ -78,6 +78,7 @@ async fn a_destination_that_lies_about_its_commits_is_found_out() {
         ("wrong-epoch", "receipt_mismatch"),
         ("wrong-stream", "receipt_mismatch"),
         ("false-last", "receipt_mismatch"),
+        ("other-state", "receipt_mismatch"),
         ("no-receipt", "receipt_missing"),
         ("never-ack", "barrier_unacknowledged"),
         ("early", "protocol_violation"),
@@ -122,7 +123,17 @@ async fn a_claim_below_the_known_epoch_is_refused() {
     }
 }
 
+const MARK: StateMark = StateMark::new([7; StateMark::BYTES]);
+
 async fn transform(mode: &str, events: Vec<Event>) -> (Result<TransformSummary, GuestError>, Vec<Event>) {
+    transform_marked(mode, events, Some(MARK)).await
+}
+
+async fn transform_marked(
+    mode: &str,
+    events: Vec<Event>,
+    mark: Option<StateMark>,
+) -> (Result<TransformSummary, GuestError>, Vec<Event>) {
     let (sender, receiver) = small_link();
     for event in events {
         sender.send(event).await.expect("room");
@@ -141,7 +152,7 @@ async fn transform(mode: &str, events: Vec<Event>) -> (Result<TransformSummary, 
         TransformRequest { run: run_context(), streams: vec![StreamContext::full_refresh(StreamName::new("things"))], state: None };
     let outcome = async {
         let mut transform = TransformInstance::open(&connector("transform"), &options(json!({ "mode": mode }))).await?;
-        transform.transform(request, 2, receiver, out).await
+        transform.transform(request, 2, mark, receiver, out).await
     };
     let outcome = within("the transform", outcome).await;
     (outcome, within("the collector", collecting).await.expect("collected"))
@@ -179,13 +190,49 @@ async fn a_transform_passes_everything_on_and_its_state_travels_with_the_barrier
         .filter(|event| !matches!(event, Event::Heartbeat | Event::End))
         .map(|event| match event {
             Event::Barrier(mut barrier) => {
-                barrier.transform_state.push((2, format!("rows={}", 7 * barrier.id).into_bytes()));
+                barrier.transform_state.push((2, MARK.seal(Some(format!("rows={}", 7 * barrier.id).into_bytes()))));
                 Event::Barrier(barrier)
             }
             other => other,
         })
         .collect();
     assert_eq!(seen, expected);
+}
+
+/// A barrier with what an earlier transform has given.
+fn loaded(id: u64, last: bool, state: Vec<u8>) -> Event {
+    let Event::Barrier(plain) = barrier(id, last) else { unreachable!() };
+    Event::Barrier(Barrier { transform_state: vec![(0, MARK.seal(Some(state)))], ..plain })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transform_does_not_see_the_state_of_another_and_passes_it_on() {
+    let (outcome, seen) = transform("ok", vec![loaded(1, false, b"other".to_vec()), barrier(2, true), Event::End]).await;
+    outcome.expect("transformed");
+    let Event::Barrier(first) = &seen[0] else { panic!("{seen:?}") };
+    let expected = [(0, MARK.seal(Some(b"other".to_vec()))), (2, MARK.seal(Some(b"rows=0".to_vec())))];
+    assert_eq!(first.transform_state, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transform_without_state_gives_none() {
+    let (outcome, seen) = transform_marked("no-state", everything(), None).await;
+    outcome.expect("transformed");
+    let states = |event: &Event| if let Event::Barrier(barrier) = event { barrier.transform_state.len() } else { 0 };
+    assert_eq!(seen.iter().map(states).sum::<usize>(), 0);
+    // One that keeps a state says so with each barrier, even if there is nothing to keep yet.
+    let (_, seen) = transform("no-state", vec![barrier(1, true), Event::End]).await;
+    let Event::Barrier(barrier) = &seen[0] else { panic!("{seen:?}") };
+    assert_eq!(barrier.transform_state, [(2, MARK.seal(None))]);
+    for (mark, events, expected) in [
+        (None, everything(), "undeclared_state"),
+        (Some(MARK), vec![loaded(1, true, vec![0; 1 << 20]), Event::End], "state_too_large"),
+    ] {
+        match transform_marked("ok", events, mark).await.0 {
+            Err(GuestError::Connector(error)) => assert_eq!(error.code, expected, "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,7 +290,7 @@ async fn a_whole_task_runs_in_a_tiny_budget_with_every_compression() {
                 state: None,
             };
             let mut transform = TransformInstance::open(&connector("transform"), &options(json!({ "mode": "ok" }))).await?;
-            let summary = transform.transform(request, 0, transform_in, transform_out.clone()).await?;
+            let summary = transform.transform(request, 0, Some(MARK), transform_in, transform_out.clone()).await?;
             transform_out.send(Event::End).await?;
             Ok::<_, GuestError>(summary)
         });

@@ -41,6 +41,7 @@ tests! {
     keys_of_source_postgres = "source-postgres", postgres::pairs(postgres::Role::Source);
     keys_of_transform_filter = "transform-filter", transforms::of_filter();
     keys_of_transform_mask = "transform-mask", transforms::of_mask();
+    keys_of_transform_row_number = "transform-row-number", transforms::of_row_number();
 }
 
 #[test]

@@ -87,3 +87,12 @@ pub(super) fn of_mask() -> Vec<Pair> {
         ),
     ]
 }
+
+pub(super) fn of_row_number() -> Vec<Pair> {
+    let number = |key: &str, one: Shown<'_>, other: Shown<'_>| transform("transform-row-number", key, one, other);
+    vec![
+        number("column", ("column: n", "\"n\":100"), ("column: m", "\"m\":100")),
+        number("key", ("key: [x]", "\"row_number\":100"), ("key: [absent]", "has no column `absent`")),
+        number("streams", ("streams: [orders]", "\"row_number\":100"), ("streams: [others]", "\"secret text\"}")),
+    ]
+}

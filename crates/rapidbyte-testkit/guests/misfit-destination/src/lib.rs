@@ -145,6 +145,7 @@ impl Guest for Misfit {
                         "wrong-epoch" => acknowledge(barrier.id, &[Receipt { epoch: 999, ..good }])?,
                         "wrong-stream" => acknowledge(barrier.id, &[Receipt { stream: 3, ..good }])?,
                         "false-last" => acknowledge(barrier.id, &[Receipt { last: !good.last, ..good }])?,
+                        "other-state" => acknowledge(barrier.id, &[Receipt { transform_state: vec![(0, vec![1])], ..good }])?,
                         "no-receipt" => acknowledge(barrier.id, &[])?,
                         "ack-twice" => {
                             acknowledge(barrier.id, std::slice::from_ref(&good))?;

@@ -55,7 +55,10 @@ impl Guest for Misfit {
                 Some(Event::DeadLetters(letters)) => again(|| emit_dead_letters(&letters, 100))?,
                 Some(Event::Truncate(event)) => again(|| emit_truncate(&event, 100))?,
                 Some(Event::ReplaceRange(event)) => again(|| emit_range(&event, 100))?,
+                // Those of other transforms are not shown.
+                Some(Event::Barrier(barrier)) if !barrier.transform_state.is_empty() => panic!("a state of another transform"),
                 Some(Event::Barrier(barrier)) => match mode.as_str() {
+                    "no-state" => forward_barrier(barrier.id, None)?,
                     "swallow" => {}
                     "twice" => {
                         forward_barrier(barrier.id, None)?;
