@@ -111,11 +111,19 @@ impl Guest {
         let tls = Arc::new(TlsConfigs::new(&options.grants.network.files)?);
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
+        #[cfg(feature = "crash-points")]
+        let number = crate::fault::instance();
+        let net = NetState::new(options.grants.network.clone(), Arc::clone(&options.resolver), limits.max_sockets, tls);
         let state = HostState {
             table,
             wasi,
             limiter: Limiter::new(limits),
-            net: NetState::new(options.grants.network.clone(), Arc::clone(&options.resolver), limits.max_sockets, tls),
+            #[cfg(feature = "crash-points")]
+            instance: number,
+            #[cfg(feature = "crash-points")]
+            net: net.of_instance(number),
+            #[cfg(not(feature = "crash-points"))]
+            net,
             telemetry: TelemetryState::new(labels, Arc::clone(&options.redactor), Arc::clone(&options.telemetry)),
             state: Arc::clone(&options.state),
             timings: Arc::clone(&options.timings),
@@ -153,6 +161,16 @@ impl Guest {
 
     /// Begins a call: until it has ended well, the instance counts as broken.
     pub(crate) fn begin(&mut self) -> Result<(), GuestError> {
+        #[cfg(feature = "crash-points")]
+        match crate::fault::strike(self.store.data().instance) {
+            crate::fault::Struck::Nothing => {}
+            crate::fault::Struck::Error => return Err(GuestError::Connector(crate::fault::failed_call())),
+            crate::fault::Struck::Trap => {
+                self.usable = false;
+                let message = crate::fault::trap().to_string();
+                return Err(GuestError::Trap(Trap { kind: TrapKind::Fault, message, stderr: String::new() }));
+            }
+        }
         if !std::mem::replace(&mut self.usable, false) {
             return Err(GuestError::Trap(Trap {
                 kind: TrapKind::Interrupted,

@@ -8,6 +8,8 @@
 mod aot;
 mod convert;
 mod error;
+#[cfg(feature = "crash-points")]
+mod fault;
 mod grants;
 mod host;
 mod instance;

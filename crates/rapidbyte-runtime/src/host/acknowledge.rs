@@ -5,7 +5,7 @@ use crate::link::Barrier;
 use crate::requests::WriteStream;
 use crate::wit::rapidbyte::connector::acknowledge::Host;
 use crate::wit::rapidbyte::connector::types as wit;
-use rapidbyte_types::{ConnectorError, DeadLetter, Receipt};
+use rapidbyte_types::{ConnectorError, DeadLetter, ErrorCategory, Receipt};
 use std::collections::VecDeque;
 
 /// Dead letters of one commit.
@@ -125,6 +125,9 @@ impl Host for HostState {
         barrier_id: u64,
         receipts: Vec<wit::Receipt>,
     ) -> wasmtime::Result<Result<(), wit::ConnectorError>> {
+        if let Some(error) = self.struck()? {
+            return Ok(Err(ConnectorError::new(ErrorCategory::TransientNetwork, "struck", error.message).into()));
+        }
         let Some(acks) = &mut self.acks else { return Ok(Err(out_of_place("acknowledge", "write").into())) };
         Ok(acks.take(barrier_id, crate::convert::all(receipts)).map_err(Into::into))
     }

@@ -23,6 +23,7 @@ pub(crate) use telemetry::{Labels, TelemetryState};
 use crate::limits::Limiter;
 use crate::net::NetState;
 use crate::timings::HostTimings;
+use crate::wit::rapidbyte::connector::net::NetError;
 use rapidbyte_types::{ConnectorError, Position};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -39,6 +40,9 @@ pub(crate) struct HostState {
     pub(crate) state: Arc<dyn StateAccess>,
     pub(crate) timings: Arc<HostTimings>,
     pub(crate) max_batch_bytes: usize,
+    /// Its number, for the sweeps of faults.
+    #[cfg(feature = "crash-points")]
+    pub(crate) instance: u64,
     /// Set for the length of a `read` or `transform`.
     pub(crate) output: Option<OutputState>,
     /// Set for the length of a `write` or `transform`.
@@ -47,6 +51,24 @@ pub(crate) struct HostState {
     pub(crate) acks: Option<AckState>,
     /// Set for the length of a `read`.
     pub(crate) durable: Option<watch::Receiver<Option<Position>>>,
+}
+
+impl HostState {
+    /// What a sweep of faults wants of a call that may fail: that it does, or that the guest traps. Nothing in a release.
+    #[cfg(feature = "crash-points")]
+    pub(crate) fn struck(&self) -> wasmtime::Result<Option<NetError>> {
+        match crate::fault::strike(self.instance) {
+            crate::fault::Struck::Nothing => Ok(None),
+            crate::fault::Struck::Error => Ok(Some(crate::fault::failure())),
+            crate::fault::Struck::Trap => Err(crate::fault::trap()),
+        }
+    }
+
+    #[cfg(not(feature = "crash-points"))]
+    #[inline]
+    pub(crate) fn struck(&self) -> wasmtime::Result<Option<NetError>> {
+        Ok(None)
+    }
 }
 
 impl WasiView for HostState {

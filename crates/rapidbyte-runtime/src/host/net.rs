@@ -16,6 +16,15 @@ impl HostTcpStream for HostState {
         port: u16,
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Resource<TcpStream>, NetError>> {
+        if let Some(error) = self.struck()? {
+            return Ok(Err(error));
+        }
+        #[cfg(feature = "crash-points")]
+        if crate::fault::hit(&format!("net.{}.connecting", self.telemetry.connector()), Some(self.instance))
+            == crate::fault::Struck::Trap
+        {
+            return Err(crate::fault::trap());
+        }
         match self.net.connect(&host, port, timeout_ms).await {
             Ok(stream) => Ok(Ok(self.table.push(stream)?)),
             Err(error) => Ok(Err(error)),
@@ -29,6 +38,9 @@ impl HostTcpStream for HostState {
         min: u32,
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<ReadOutcome, NetError>> {
+        if let Some(error) = self.struck()? {
+            return Ok(Err(error));
+        }
         Ok(self.table.get(&stream)?.read(max, min, timeout_ms).await)
     }
 
@@ -38,6 +50,9 @@ impl HostTcpStream for HostState {
         bytes: Vec<u8>,
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<u64, NetError>> {
+        if let Some(error) = self.struck()? {
+            return Ok(Err(error));
+        }
         Ok(self.table.get(&stream)?.write(&bytes, timeout_ms).await)
     }
 
@@ -57,6 +72,9 @@ impl HostTcpStream for HostState {
         options: TlsOptions,
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<TlsInfo, NetError>> {
+        if let Some(error) = self.struck()? {
+            return Ok(Err(error));
+        }
         Ok(self.table.get(&stream)?.start_tls(options, timeout_ms).await)
     }
 

@@ -9,7 +9,7 @@ use crate::transform_state::StateMark;
 use crate::wit::rapidbyte::connector::output::{EmitOutcome, Host};
 use crate::wit::rapidbyte::connector::types as wit;
 use bytes::Bytes;
-use rapidbyte_types::{ConnectorError, ErrorScope, MAX_POSITION_BYTES, Position};
+use rapidbyte_types::{ConnectorError, ErrorCategory, ErrorScope, MAX_POSITION_BYTES, Position};
 use std::collections::HashMap;
 use std::sync::Arc;
 use wasmtime::component::Resource;
@@ -218,6 +218,9 @@ impl Host for HostState {
         ipc: Vec<u8>,
         wait_ms: u32,
     ) -> wasmtime::Result<Result<EmitOutcome, wit::ConnectorError>> {
+        if let Some(error) = self.struck()? {
+            return Ok(Err(ConnectorError::new(ErrorCategory::TransientNetwork, "struck", error.message).into()));
+        }
         Ok(self.send_batch(stream, schema_id, rows, ipc, wait_ms).await)
     }
 

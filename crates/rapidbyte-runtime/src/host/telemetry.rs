@@ -2,7 +2,9 @@
 
 use super::HostState;
 use crate::convert::cut;
-use crate::mark::{MAX_POINT, mark};
+use crate::mark::MAX_POINT;
+#[cfg(not(feature = "crash-points"))]
+use crate::mark::mark;
 use crate::wit::rapidbyte::connector::telemetry as wit_telemetry;
 use rapidbyte_config::Redactor;
 use std::collections::HashSet;
@@ -67,6 +69,12 @@ pub(crate) struct TelemetryState {
 impl TelemetryState {
     pub(crate) fn new(labels: Labels, redactor: Arc<Redactor>, sink: Arc<dyn TelemetrySink>) -> Self {
         Self { labels, redactor, sink, tokens: BURST, filled: Instant::now(), dropped: 0, metrics: HashSet::new() }
+    }
+
+    /// The connector's id, behind its last slash.
+    #[cfg(feature = "crash-points")]
+    pub(crate) fn connector(&self) -> &str {
+        self.labels.connector.rsplit('/').next().unwrap_or_default()
     }
 
     pub(crate) fn redact(&self, text: String, max: usize) -> String {
@@ -175,7 +183,12 @@ impl wit_telemetry::Host for HostState {
             && point.len() <= MAX_POINT
             && point.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         if fine {
+            #[cfg(not(feature = "crash-points"))]
             mark(&point);
+            #[cfg(feature = "crash-points")]
+            if crate::fault::hit(&point, Some(self.instance)) == crate::fault::Struck::Trap {
+                return Err(crate::fault::trap());
+            }
         } else {
             self.telemetry.dropped += 1;
         }

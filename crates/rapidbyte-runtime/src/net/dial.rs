@@ -4,6 +4,8 @@ use super::acl::{NetworkGrant, Target, parse_target};
 use super::address::plain;
 use super::stream::{Connection, TcpStream};
 use super::tls::TlsConfigs;
+#[cfg(feature = "crash-points")]
+use super::wire::Wire;
 use super::{io_error, net_error};
 use crate::wit::rapidbyte::connector::net::{NetCode, NetError};
 use rapidbyte_config::manifest::TlsRule;
@@ -52,11 +54,28 @@ pub(crate) struct NetState {
     pinned: HashMap<String, Vec<IpAddr>>,
     places: Arc<Semaphore>,
     tls: Arc<TlsConfigs>,
+    /// The instance, for the sweeps of faults.
+    #[cfg(feature = "crash-points")]
+    instance: u64,
 }
 
 impl NetState {
     pub(crate) fn new(grant: NetworkGrant, resolver: Arc<dyn Resolve>, max_sockets: usize, tls: Arc<TlsConfigs>) -> Self {
-        Self { grant, resolver, pinned: HashMap::new(), places: Arc::new(Semaphore::new(max_sockets)), tls }
+        Self {
+            grant,
+            resolver,
+            pinned: HashMap::new(),
+            places: Arc::new(Semaphore::new(max_sockets)),
+            tls,
+            #[cfg(feature = "crash-points")]
+            instance: 0,
+        }
+    }
+
+    #[cfg(feature = "crash-points")]
+    pub(crate) fn of_instance(mut self, instance: u64) -> Self {
+        self.instance = instance;
+        self
     }
 
     pub(crate) async fn connect(&mut self, host: &str, port: u16, timeout_ms: u32) -> Result<TcpStream, NetError> {
@@ -73,6 +92,10 @@ impl NetState {
             Target::Address(address) => vec![*address],
             Target::Name(name) => self.resolve(name, deadline).await?,
         };
+        #[cfg(feature = "crash-points")]
+        if crate::fault::connecting(self.instance) {
+            return Err(net_error(NetCode::Refused, format!("could not connect to {target}: the sweep refused it")));
+        }
         let mut last = None;
         for address in addresses {
             if let Err(refusal) = NetworkGrant::check_address(allowed, &target, address) {
@@ -97,6 +120,10 @@ impl NetState {
     fn wrap(&self, stream: tokio::net::TcpStream, place: tokio::sync::OwnedSemaphorePermit) -> io::Result<TcpStream> {
         stream.set_nodelay(true)?;
         socket2::SockRef::from(&stream).set_keepalive(true)?;
+        #[cfg(feature = "crash-points")]
+        let stream = Wire::new(stream);
+        #[cfg(feature = "crash-points")]
+        crate::fault::connected(self.instance, stream.tamper());
         let plaintext_allowed = self.grant.tls != TlsRule::Required;
         let connection = Connection::new(stream, plaintext_allowed, place);
         Ok(TcpStream::new(connection, self.grant.tls != TlsRule::Forbidden, Arc::clone(&self.tls)))

@@ -8,6 +8,7 @@ mod lowat;
 mod preamble;
 mod stream;
 mod tls;
+mod wire;
 
 pub use acl::{HostPattern, HostPatternError, NetworkGrant};
 pub use dial::{Resolve, SystemResolver};
@@ -17,6 +18,8 @@ pub use stream::TcpStream;
 pub(crate) use dial::NetState;
 pub(crate) use stream::{ReadInterest, WriteInterest};
 pub(crate) use tls::TlsConfigs;
+#[cfg(feature = "crash-points")]
+pub(crate) use wire::Tamper;
 
 use crate::wit::rapidbyte::connector::net::{NetCode, NetError};
 
@@ -31,8 +34,9 @@ pub(crate) fn io_error(doing: &str, error: &std::io::Error) -> NetError {
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => NetCode::Reset,
         ErrorKind::BrokenPipe | ErrorKind::NotConnected | ErrorKind::UnexpectedEof => NetCode::Closed,
         ErrorKind::TimedOut => NetCode::TimedOut,
-        // rustls speaks through `InvalidData`.
-        ErrorKind::InvalidData => NetCode::Tls,
+        // rustls speaks through `InvalidData`: bytes of an encrypted connection that were changed on their way. The handshake
+        // has words of its own.
+        ErrorKind::InvalidData => NetCode::Reset,
         _ => NetCode::Other,
     };
     net_error(code, format!("{doing}: {error}"))

@@ -4,6 +4,7 @@ use super::dial::deadline;
 use super::endpoint::endpoint_hash;
 use super::preamble::is_tls_request;
 use super::tls::{TlsConfigs, Verify};
+use super::wire::Wire;
 use super::{io_error, lowat, net_error};
 use crate::wit::rapidbyte::connector::net::{NetCode, NetError, ReadOutcome, TlsInfo, TlsOptions, TlsVerify};
 use rustls_pki_types::ServerName;
@@ -29,8 +30,8 @@ const PEEK: usize = 16 << 10;
 const MAX_ALPN: usize = 8;
 
 enum Io {
-    Plain(tokio::net::TcpStream),
-    Tls(Box<TlsStream<tokio::net::TcpStream>>),
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
     /// The handshake failed, or is under way.
     Gone,
 }
@@ -56,7 +57,7 @@ pub struct TcpStream {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: tokio::net::TcpStream, plaintext_allowed: bool, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(stream: Wire, plaintext_allowed: bool, place: OwnedSemaphorePermit) -> Self {
         Self {
             io: Io::Plain(stream),
             ahead: Vec::new(),
@@ -161,6 +162,15 @@ impl Connection {
             Io::Gone => Poll::Ready(Ok(())),
         };
         outcome.map(|_| ())
+    }
+
+    #[cfg(feature = "crash-points")]
+    fn tamper(&self, act: crate::fault::Act) {
+        match &self.io {
+            Io::Plain(stream) => stream.tamper().set(act),
+            Io::Tls(stream) => stream.get_ref().0.tamper().set(act),
+            Io::Gone => {}
+        }
     }
 
     fn is_plain(&self) -> bool {
@@ -288,6 +298,10 @@ impl TcpStream {
                 connection.request_sent = true;
             }
         }
+        #[cfg(feature = "crash-points")]
+        if crate::fault::sends(bytes) {
+            self.lock().tamper(crate::fault::Act::LoseAnswer);
+        }
         let mut taken = 0;
         while taken < bytes.len() {
             let write = poll_fn(|cx| self.lock().poll_write(cx, &bytes[taken..]));
@@ -365,7 +379,7 @@ impl TcpStream {
 
     /// Takes the socket out, if nothing in the clear lies unread: a man in the middle may have put it there, to be taken
     /// for the server's word after the handshake.
-    fn take_plain(&self) -> Result<tokio::net::TcpStream, NetError> {
+    fn take_plain(&self) -> Result<Wire, NetError> {
         let mut connection = self.lock();
         connection.set_lowat(1);
         let Io::Plain(stream) = &connection.io else {
@@ -374,7 +388,7 @@ impl TcpStream {
         let unread = || {
             let mut byte = [0];
             // The socket's own answer, not the readiness remembered for it.
-            socket2::SockRef::from(stream).peek(as_uninit(&mut byte)).is_ok_and(|count| count > 0)
+            socket2::SockRef::from(bare(stream)).peek(as_uninit(&mut byte)).is_ok_and(|count| count > 0)
         };
         if !connection.ahead.is_empty() || unread() {
             return Err(NetError {
@@ -396,6 +410,11 @@ impl TcpStream {
     pub(crate) fn write_interest(&self) -> WriteInterest {
         WriteInterest(Arc::clone(&self.connection))
     }
+}
+
+/// The socket itself.
+fn bare(wire: &Wire) -> &tokio::net::TcpStream {
+    wire
 }
 
 fn as_uninit(bytes: &mut [u8]) -> &mut [std::mem::MaybeUninit<u8>] {
