@@ -94,7 +94,7 @@ With `--output json`
   \"report\": …}` at its end, with `peek` if that was asked for. Where `dest-stdout` owns standard output the document is the last
   line of standard error;
 - a failure is `{\"status\": \"failed\", \"exit_code\": …, \"error\": {\"kind\", \"code\", \"category\", \"stage\", \"connector\", \"stream\",
-  \"attempts\", \"message\", \"cause\", \"hint\"}}`, with the keys that apply; `status` is `cancelled` after a signal. `kind` is a word of
+  \"attempts\", \"first_attempt\", \"message\", \"cause\", \"hint\"}}`, with the keys that apply; `status` is `cancelled` after a signal. `kind` is a word of
   [exit codes](exit-codes.md);
 - progress is one JSON document per line on standard error, with `event` one of `started`, `planned`, `progress` (cumulative, at most
   one per second and stream), `retrying`, `published`, `failed`; log lines are JSON, too, and have a `level`.

@@ -191,7 +191,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn engine_error(error: ConnectorError) -> EngineError {
-        EngineError { stage: Stage::Destination, connector: None, stream: None, cause: Cause::Connector(error), attempts: 1 }
+        EngineError {
+            stage: Stage::Destination,
+            connector: None,
+            stream: None,
+            cause: Cause::Connector(error),
+            attempts: 1,
+            first: None,
+        }
     }
 
     #[test]

@@ -144,6 +144,7 @@ impl Failure {
             put("connector", json!(error.connector));
             put("stream", json!(error.stream.as_ref().map(ToString::to_string)));
             put("attempts", json!(error.attempts));
+            put("first_attempt", json!(error.first));
         }
         if let Self::Config(error) = self {
             put("code", json!("config"));
@@ -181,7 +182,10 @@ fn engine_words(error: &EngineError) -> Words {
         }
         Cause::Config(_) | Cause::Host(_) => Words::new(failed_where(error), Some(error.message()), hint),
         Cause::Connector(connector) => {
-            let cause = format!("{} ({}, `{}`)", connector.message, connector.category, connector.code);
+            let mut cause = format!("{} ({}, `{}`)", connector.message, connector.category, connector.code);
+            if let Some(first) = &error.first {
+                cause.push_str(&format!("; the first attempt failed of: {first}"));
+            }
             Words::new(failed_where(error), Some(cause), hint)
         }
     }
@@ -232,7 +236,18 @@ mod tests {
             stream: Some(StreamName::qualified("public", "orders")),
             cause: Cause::Connector(error.with_hint("check that the server runs")),
             attempts,
+            first: None,
         })
+    }
+
+    #[test]
+    fn the_first_cause_is_told_beside_the_last() {
+        let Failure::Engine(mut error) = lost_connection(4) else { unreachable!("made above") };
+        error.first = Some("the server is shutting down".to_owned());
+        let failure = Failure::Engine(error);
+        let cause = failure.words().expect("words").cause.expect("a cause");
+        assert!(cause.ends_with("`connection_lost`); the first attempt failed of: the server is shutting down"), "{cause}");
+        assert_eq!(failure.as_json()["first_attempt"], "the server is shutting down");
     }
 
     #[test]

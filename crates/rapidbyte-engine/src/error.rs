@@ -68,11 +68,13 @@ pub struct EngineError {
     pub cause: Cause,
     /// Attempts made, the failed one included.
     pub attempts: u32,
+    /// What the first of them failed of, where that was something else.
+    pub first: Option<String>,
 }
 
 impl EngineError {
     pub(crate) fn new(stage: Stage, cause: Cause) -> Self {
-        Self { stage, connector: None, stream: None, cause, attempts: 1 }
+        Self { stage, connector: None, stream: None, cause, attempts: 1, first: None }
     }
 
     pub(crate) fn guest(stage: Stage, error: GuestError) -> Self {

@@ -73,6 +73,14 @@ pub(crate) fn start(claimed: &Claimed, noted: Option<Noted>, fingerprint: &Finge
     Start::Plan { pinned, next }
 }
 
+/// Whether another run has published a load since this one claimed the stream first, when `before` was the newest generation.
+/// An attempt that comes back after that would be a second load of rows that are there already.
+pub(crate) fn loaded_by_another(claimed: &Claimed, before: u64, noted: Option<Noted>) -> bool {
+    // Ours are noted before they are published.
+    let ours = noted.map_or(0, |noted| noted.generation);
+    claimed.generation.is_none() && claimed.newest_generation > before.max(ours)
+}
+
 /// What stands before the snapshot's name of an open-ended load. Fingerprints begin with a digit or letter.
 const OPEN_ENDED: &str = "~";
 
@@ -302,6 +310,19 @@ mod tests {
         let noted = Some(Noted { generation: 3, open: true, same_way: true });
         let (reset, noted) = given_up(claimed(3, None, vec![]), noted);
         assert_eq!(start(&reset, noted, &print()), Start::Plan { pinned: None, next: 4 });
+    }
+
+    #[test]
+    fn a_load_of_another_run_is_told_from_our_own() {
+        let noted = |generation, open| Some(Noted { generation, open, same_way: true });
+        // Ours was published, or is the newest still; or a store that lost its notes finds what was there before.
+        assert!(!loaded_by_another(&claimed(3, None, vec![]), 2, noted(3, true)));
+        assert!(!loaded_by_another(&claimed(3, None, vec![]), 2, noted(3, false)));
+        assert!(!loaded_by_another(&claimed(3, None, vec![]), 3, None));
+        // Another one came and is done, or is under way still: then ours may go on, and fences it.
+        assert!(loaded_by_another(&claimed(4, None, vec![]), 2, noted(3, true)));
+        assert!(loaded_by_another(&claimed(1, None, vec![]), 0, None));
+        assert!(!loaded_by_another(&claimed(4, Some(generation(4, "a")), vec![]), 2, noted(3, true)));
     }
 
     #[test]

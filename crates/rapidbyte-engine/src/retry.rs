@@ -65,12 +65,15 @@ where
     F: Future<Output = Result<T, EngineError>>,
 {
     let mut attempts = 1;
+    let mut first: Option<String> = None;
     loop {
         let mut error = match act().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
         error.attempts = attempts;
+        error.first = first.clone().filter(|first| *first != error.message());
+        first = first.or_else(|| Some(error.message()));
         let Some(wait) = wait_for(&error, attempts, max_retries) else { return Err(error) };
         tracing::warn!(error = %error, attempt = attempts, wait_ms = wait.as_millis() as u64, "failed, will be tried again");
         tokio::time::sleep(wait).await;

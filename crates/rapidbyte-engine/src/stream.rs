@@ -44,6 +44,8 @@ pub(crate) struct Run {
 /// Moves a stream; tries again what did not finish, as the error's kind allows.
 pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Claimed) -> Result<(StreamReport, bool), EngineError> {
     let mut claimed = first_claim;
+    let newest_before = claimed.newest_generation;
+    let mut first: Option<String> = None;
     let mut report = StreamReport {
         stream: stream.name.clone(),
         rows_read: 0,
@@ -60,7 +62,7 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
     };
     loop {
         let attempt = report.attempts;
-        let error = match (Attempt { run, stream: &stream, attempt }).go(claimed, &mut report).await {
+        let error = match (Attempt { run, stream: &stream, attempt, newest_before }).go(claimed, &mut report).await {
             Ok(output_closed) => return Ok((report, output_closed)),
             Err(error) => error.in_stream(&stream.name),
         };
@@ -68,6 +70,8 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
         // A failed claim is a failed attempt too: the loop goes on until one succeeds or no retry makes sense.
         claimed = loop {
             failed.attempts = report.attempts;
+            failed.first = first.clone().filter(|first| *first != failed.message());
+            first = first.or_else(|| Some(failed.message()));
             let Some(wait) = retry::wait_for(&failed, report.attempts, run.max_retries) else { return Err(failed) };
             run.observer.event(RunEvent::Retrying { stream: &stream.name, attempt: report.attempts, wait, error: &failed });
             tokio::time::sleep(wait).await;
@@ -88,6 +92,8 @@ struct Attempt<'a> {
     run: &'a Arc<Run>,
     stream: &'a StreamContext,
     attempt: u32,
+    /// The newest generation when this run claimed the stream first.
+    newest_before: u64,
 }
 
 /// A load with everything decided.
@@ -125,6 +131,12 @@ impl Attempt<'_> {
         }
         if claimed.generation.as_ref().is_some_and(load::is_open_ended) {
             return Err(self.stuck(load::Stuck::Incremental));
+        }
+        if load::loaded_by_another(&claimed, self.newest_before, noted) {
+            let message = format!("another run has claimed the stream `{}` and loaded it", self.stream.name);
+            let error = ConnectorError::new(ErrorCategory::Permission, "fenced", message)
+                .with_hint("nothing needs to be done: what that run published is there, and this one added nothing");
+            return Err(EngineError::new(Stage::Engine, Cause::Connector(error)));
         }
         let start = load::start(&claimed, noted, &fingerprint);
         match start {
@@ -284,7 +296,10 @@ impl Attempt<'_> {
             return Ok(true);
         }
         self.publish(number, load.epoch, &load.generation.snapshot, report).await?;
-        self.confirm(planner, &load, ends.last).await?;
+        if let Err(error) = self.confirm(planner, &load, ends.last).await {
+            // The load is finished: to try all of it again would be another load, which `append` would add.
+            tracing::warn!(stream = %self.stream.name, error = %error, "the source could not be told that its rows are durable");
+        }
         Ok(false)
     }
 

@@ -30,7 +30,14 @@ pub(crate) fn run(context: &Context, args: &StateArgs) -> Outcome {
 }
 
 fn state_failure(error: StateError) -> Failure {
-    Failure::Engine(EngineError { stage: Stage::State, connector: None, stream: None, cause: Cause::State(error), attempts: 1 })
+    Failure::Engine(EngineError {
+        stage: Stage::State,
+        connector: None,
+        stream: None,
+        cause: Cause::State(error),
+        attempts: 1,
+        first: None,
+    })
 }
 
 /// A pipeline in a store, with all that is shown of it.

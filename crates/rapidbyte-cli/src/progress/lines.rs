@@ -86,6 +86,7 @@ mod tests {
             stream: None,
             cause: Cause::Connector(ConnectorError::new(ErrorCategory::TransientNetwork, "x", "connection lost")),
             attempts: 1,
+            first: None,
         };
         assert_eq!(
             say(RunEvent::Started { run_id: "r1", pipeline: "p", streams: 1 }, 0).as_deref(),
