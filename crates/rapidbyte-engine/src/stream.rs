@@ -123,6 +123,7 @@ impl Attempt<'_> {
         let fingerprint = Fingerprint::new(self.stream, &run.kit.prints());
         let mut noted = self.noted(&fingerprint).await?;
         let mut claimed = claimed;
+        let overtaken = load::loaded_by_another(&claimed, self.newest_before, noted);
         if self.to_begin_anew().await? {
             (claimed, noted) = load::given_up(claimed, noted);
         }
@@ -132,7 +133,7 @@ impl Attempt<'_> {
         if claimed.generation.as_ref().is_some_and(load::is_open_ended) {
             return Err(self.stuck(load::Stuck::Incremental));
         }
-        if load::loaded_by_another(&claimed, self.newest_before, noted) {
+        if overtaken {
             let message = format!("another run has claimed the stream `{}` and loaded it", self.stream.name);
             let error = ConnectorError::new(ErrorCategory::Permission, "fenced", message)
                 .with_hint("nothing needs to be done: what that run published is there, and this one added nothing");

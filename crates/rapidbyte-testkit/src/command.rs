@@ -235,6 +235,11 @@ impl Running {
         });
     }
 
+    /// Whether it has ended already.
+    pub fn ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Sends a signal by its short name, and starts the clock again, so that the duration says how long the end took.
     #[track_caller]
     pub fn signal(&mut self, name: &str) {

@@ -10,8 +10,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -23,9 +23,13 @@ const READY: Duration = Duration::from_secs(60);
 /// Keeps the server as long as its standard input is open: it ends with the tests, however they end. It removes the data itself,
 /// because statics are never dropped.
 const KEEPER: &str = r#"
-"$1/postgres" -D "$2/data" >"$2/log" 2>&1 &
-server=$!
-read -r _
+start() { "$1/postgres" -D "$2/data" >>"$2/log" 2>&1 & server=$!; }
+start "$1" "$2"
+while read -r signal; do
+  kill -"$signal" $server
+  wait $server
+  start "$1" "$2"
+done
 kill -INT $server
 wait $server
 rm -rf "$2/data" "$2/log"
@@ -45,13 +49,22 @@ pub struct PostgresOptions {
     pub settings: Vec<String>,
 }
 
+/// How a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Sessions are ended, everything is written.
+    Fast,
+    /// At once; it recovers when it starts again.
+    Crash,
+}
+
 /// A server with durable settings (`fsync`, `synchronous_commit`), SCRAM passwords, and a free port of 127.0.0.1.
 pub struct Postgres {
     dir: TempDir,
     port: u16,
     password: String,
     keeper: Child,
-    input: Option<ChildStdin>,
+    input: Mutex<Option<ChildStdin>>,
 }
 
 impl Postgres {
@@ -125,7 +138,7 @@ impl Postgres {
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell can be started");
-        let input = keeper.stdin.take();
+        let input = Mutex::new(keeper.stdin.take());
         let server = Self { dir, port, password: password.to_owned(), keeper, input };
         within(READY, "PostgreSQL to accept connections", || {
             let log = || fs::read_to_string(server.dir.path().join("log")).unwrap_or_default();
@@ -150,13 +163,59 @@ impl Postgres {
         &self.password
     }
 
+    /// Stops it, in order or as a crash does, and starts it again; back as soon as it accepts connections.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    #[track_caller]
+    pub fn restart(&self, stop: Stop) {
+        let began = || self.psql("postgres", "SELECT pg_postmaster_start_time()", true).ok();
+        let before = began();
+        let signal = match stop {
+            Stop::Fast => "INT\n",
+            Stop::Crash => "QUIT\n",
+        };
+        self.input
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+            .expect("open until the server goes")
+            .write_all(signal.as_bytes())
+            .expect("the keeper listens");
+        within(READY, "PostgreSQL to come back", || began().filter(|now| before.as_ref() != Some(now)).map(drop));
+    }
+
+    /// What it has written into its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// A new empty database whose files are below a directory, which the server's user must be able to write.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    #[track_caller]
+    pub fn database_below(&self, name: &str, dir: &Path) -> Database<'_> {
+        own(dir);
+        let database = self.name(name);
+        let sql = format!("CREATE TABLESPACE \"{database}\" LOCATION '{}'", dir.display());
+        self.psql("postgres", &sql, false).unwrap_or_else(|error| panic!("{error}"));
+        let sql = format!("CREATE DATABASE \"{database}\" TABLESPACE \"{database}\"");
+        self.psql("postgres", &sql, false).unwrap_or_else(|error| panic!("{error}"));
+        Database { server: self, name: database }
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{name}_{}", DATABASES.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// A new empty database.
     ///
     /// # Panics
     /// When it can't be made.
     #[track_caller]
     pub fn database(&self, name: &str) -> Database<'_> {
-        let name = format!("{name}_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        let name = self.name(name);
         self.psql("postgres", &format!("CREATE DATABASE \"{name}\""), false).unwrap_or_else(|error| panic!("{error}"));
         Database { server: self, name }
     }
@@ -169,17 +228,24 @@ impl Postgres {
         text.trim().parse().expect("a count")
     }
 
-    fn psql(&self, database: &str, script: &str, one_transaction: bool) -> Result<String, String> {
-        let mut command = Command::new(postgres_bin().join("psql"));
+    /// One of PostgreSQL's own clients, told how to reach this server.
+    fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(postgres_bin().join(program));
         command
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", SUPERUSER])
-            .args(["-p", &self.port.to_string(), "-d", database, "-f", "-"])
-            .args(if one_transaction { &["-1"][..] } else { &[] })
+            .args(["-h", "127.0.0.1", "-U", SUPERUSER, "-p", &self.port.to_string()])
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
             .env("PGPASSWORD", &self.password)
             .env("PGCONNECT_TIMEOUT", "10")
-            .env("LC_ALL", "C.UTF-8")
+            .env("LC_ALL", "C.UTF-8");
+        command
+    }
+
+    fn psql(&self, database: &str, script: &str, one_transaction: bool) -> Result<String, String> {
+        let mut command = self.client("psql");
+        command
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"])
+            .args(if one_transaction { &["-1"][..] } else { &[] })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -200,7 +266,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        drop(self.input.take());
+        drop(self.input.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = self.keeper.wait();
     }
 }
@@ -252,6 +318,25 @@ impl Database<'_> {
         let text = self.sql(&sql);
         let (rows, hash) = text.split_once(' ').expect("a count and a hash");
         TableHash { rows: rows.parse().expect("a count"), hash: hash.to_owned() }
+    }
+
+    /// What `pg_dump --schema-only` says of everything but the ledger: definitions, owners, rights, comments.
+    ///
+    /// # Panics
+    /// With its words.
+    #[track_caller]
+    pub fn dump_schema(&self) -> String {
+        let output = self
+            .server
+            .client("pg_dump")
+            .args(["-d", &self.name, "--schema-only", "-N", "_rapidbyte"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("pg_dump can be started");
+        assert!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
+        // The key of these two lines is another one each time.
+        let by_chance = |line: &&str| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict");
+        String::from_utf8_lossy(&output.stdout).lines().filter(by_chance).collect::<Vec<_>>().join("\n")
     }
 
     /// Whether there is such a table, in any form.
