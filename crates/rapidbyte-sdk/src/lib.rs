@@ -23,6 +23,7 @@ mod row_wise;
 mod source;
 mod transform;
 
+pub mod changes;
 pub mod host_ffi;
 pub mod host_tcp;
 pub mod split;
