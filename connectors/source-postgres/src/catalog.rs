@@ -1,6 +1,6 @@
 //! What the server's catalog says of tables and columns.
 
-use crate::types::{BaseType, Element, Kind};
+use crate::types::{BaseType, Element, Kind, oid};
 use crate::user_types;
 use arrow_schema::Field;
 use postgres_wire::{Connection, Error, Row};
@@ -44,6 +44,8 @@ pub(crate) struct TableColumn {
     pub(crate) readable: bool,
     /// `pg_attribute.atttypid`: a domain's own.
     type_oid: u32,
+    /// Whether its text is to be what the type's output function gives, as in the server's log, and not what a cast gives.
+    pub(crate) as_output: bool,
     metadata: HashMap<String, String>,
 }
 
@@ -60,9 +62,24 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
 /// Columns with their types, domains followed to their base.
 const COLUMNS: &str = "\
-WITH RECURSIVE resolved AS (
-  SELECT a.attrelid, a.attnum, a.atttypid AS oid, a.atttypmod AS typmod
+WITH RECURSIVE attributes AS (
+  SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attidentity, a.attgenerated,
+         has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable
   FROM pg_attribute a WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+), ";
+
+/// Columns that no table has any more, told by their types alone.
+const TYPED: &str = "\
+WITH RECURSIVE attributes AS (
+  SELECT 0::oid AS attrelid, w.attnum::int2 AS attnum, w.attname::name AS attname, w.atttypid, w.atttypmod, false AS attnotnull,
+         '' AS attidentity, '' AS attgenerated, true AS readable
+  FROM unnest($1::text[], $2::oid[], $3::int4[]) WITH ORDINALITY AS w(attname, atttypid, atttypmod, attnum)
+), ";
+
+/// What is told of them.
+const DESCRIBED: &str = "\
+resolved AS (
+  SELECT a.attrelid, a.attnum, a.atttypid AS oid, a.atttypmod AS typmod FROM attributes a
   UNION ALL
   SELECT r.attrelid, r.attnum, t.typbasetype, t.typtypmod
   FROM resolved r JOIN pg_type t ON t.oid = r.oid WHERE t.typtype = 'd'
@@ -75,9 +92,9 @@ SELECT a.attrelid, a.attname, a.attnotnull, a.attidentity, a.attgenerated,
        (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = b.oid),
        (SELECT k.position FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
         WHERE i.indrelid = a.attrelid AND i.indisprimary AND k.attnum = a.attnum AND k.position <= i.indnkeyatts),
-       has_column_privilege(a.attrelid, a.attnum, 'SELECT'), a.atttypid, e.typname, e.typtype
+       a.readable, a.atttypid, e.typname, e.typtype
 FROM resolved r
-JOIN pg_attribute a ON a.attrelid = r.attrelid AND a.attnum = r.attnum
+JOIN attributes a ON a.attrelid = r.attrelid AND a.attnum = r.attnum
 JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
 JOIN pg_type b ON b.oid = r.oid AND b.typtype <> 'd'
 LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typelem <> 0
@@ -152,6 +169,7 @@ fn column(row: &Row) -> Result<TableColumn, Error> {
         key_position,
         readable: row.flag(17)?,
         type_oid: row.parse(18)?.unwrap_or_default(),
+        as_output: false,
         metadata,
     })
 }
@@ -161,6 +179,27 @@ impl TableColumn {
     pub(crate) fn literal_type(&self) -> &str {
         let named = |key: &str| self.metadata.get(key).map(String::as_str);
         named("rapidbyte.pg.base_type").or_else(|| named("rapidbyte.pg.type")).unwrap_or("text")
+    }
+
+    /// Whether a cast to text may show another text than the type's output function: a cast of users, or that of `xml`, which keeps
+    /// the name of an encoding.
+    pub(crate) fn has_own_cast(&self) -> bool {
+        self.kind == Kind::Cast && (self.base.oid == oid::XML || user_types::is_made(self.base.oid))
+    }
+
+    /// Whether the server computes it from others.
+    pub(crate) fn generated(&self) -> bool {
+        self.metadata.contains_key("rapidbyte.pg.generated")
+    }
+
+    /// `pg_attribute.atttypid`: a domain's own.
+    pub(crate) fn type_oid(&self) -> u32 {
+        self.type_oid
+    }
+
+    /// Whether its type is a domain.
+    pub(crate) fn is_domain(&self) -> bool {
+        self.type_oid != self.base.oid
     }
 
     /// The Arrow field it becomes.
@@ -215,20 +254,38 @@ pub(crate) fn columns_of(connection: &mut Connection, oids: &[u32]) -> Result<Ha
     let mut found: HashMap<u32, Vec<TableColumn>> = HashMap::new();
     for some in oids.chunks(TABLES_PER_QUERY) {
         let list = some.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-        for row in connection.query_params(COLUMNS, &[format!("{{{list}}}").into()])? {
+        for row in connection.query_params(&format!("{COLUMNS}{DESCRIBED}"), &[format!("{{{list}}}").into()])? {
             let oid = row.parse(0)?.unwrap_or_default();
             found.entry(oid).or_default().push(column(&row)?);
         }
     }
-    let made: BTreeSet<u32> =
-        found.values().flatten().map(|column| column.type_oid).filter(|oid| user_types::is_made(*oid)).collect();
+    describe_types(connection, found.values_mut().flatten().collect())?;
+    Ok(found)
+}
+
+/// Adds what types of users are made of.
+fn describe_types(connection: &mut Connection, columns: Vec<&mut TableColumn>) -> Result<(), Error> {
+    let made: BTreeSet<u32> = columns.iter().map(|column| column.type_oid).filter(|oid| user_types::is_made(*oid)).collect();
     let described = user_types::describe(connection, &made)?;
-    for column in found.values_mut().flatten() {
+    for column in columns {
         if let Some(types) = described.get(&column.type_oid) {
             column.metadata.insert("rapidbyte.pg.types".into(), types.clone());
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+/// Columns by name, type and modifier, as a log of the past tells them. One whose type does not exist any more is left out.
+pub(crate) fn columns_typed(connection: &mut Connection, wanted: &[(String, u32, i32)]) -> Result<Vec<TableColumn>, Error> {
+    let array = |items: Vec<String>| format!("{{{}}}", items.join(","));
+    let quote = |name: &String| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+    let names = array(wanted.iter().map(|(name, ..)| quote(name)).collect());
+    let oids = array(wanted.iter().map(|(_, oid, _)| oid.to_string()).collect());
+    let typmods = array(wanted.iter().map(|(.., typmod)| typmod.to_string()).collect());
+    let rows = connection.query_params(&format!("{TYPED}{DESCRIBED}"), &[names.into(), oids.into(), typmods.into()])?;
+    let mut columns: Vec<TableColumn> = rows.iter().map(column).collect::<Result<_, _>>()?;
+    describe_types(connection, columns.iter_mut().collect())?;
+    Ok(columns)
 }
 
 /// The names that a person may have meant.

@@ -2,6 +2,7 @@
 
 use crate::PostgresSource;
 use crate::catalog::{columns_of, find_relation, missing_table};
+use crate::cdc;
 use crate::incremental::{self, Cursor};
 use crate::read::{sees_all_rows, select_columns};
 use postgres_wire::{Connection, quote_qualified};
@@ -43,6 +44,7 @@ pub(crate) fn check(source: &mut PostgresSource, streams: &[StreamContext]) -> V
             return items;
         }
     }
+    items.extend(cdc::check(source, streams));
     for stream in streams {
         let name = format!("stream `{}`", stream.name);
         match check_stream(source, stream) {
@@ -53,27 +55,15 @@ pub(crate) fn check(source: &mut PostgresSource, streams: &[StreamContext]) -> V
     items
 }
 
-/// Refuses what is not built yet.
-pub(crate) fn supported_mode(stream: &StreamContext) -> Result<(), ConnectorError> {
-    match stream.sync_mode {
-        SyncMode::FullRefresh | SyncMode::Incremental => Ok(()),
-        mode @ SyncMode::Cdc => Err(ConnectorError::config(
-            "sync_mode",
-            format!("stream `{}`: sync mode `{}` is not available yet", stream.name, mode.as_str()),
-        )
-        .with_hint("set `sync_mode: full_refresh` or `sync_mode: incremental`")),
-    }
-}
-
 fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<CheckItem, ConnectorError> {
     let (schema, table) = source.table(&stream.name);
     let (schema, table) = (schema.to_owned(), table.to_owned());
-    supported_mode(stream)?;
     let session = source.session()?;
     let Some(relation) = find_relation(session, &schema, &table)? else {
         return Err(missing_table(session, &schema, &table));
     };
     let columns = columns_of(session, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
+    let columns = if stream.sync_mode == SyncMode::Cdc { cdc::logged_columns(stream, columns)? } else { columns };
     let selected = select_columns(stream, &relation, columns.clone())?;
 
     let usage = session.query_params("SELECT has_schema_privilege($1, 'USAGE')", &[(&schema).into()])?;

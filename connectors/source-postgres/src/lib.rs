@@ -1,6 +1,7 @@
 //! The PostgreSQL source: whole tables by binary COPY, decoded straight into Arrow.
 
 mod catalog;
+mod cdc;
 mod check;
 mod decode;
 mod discover;
@@ -13,8 +14,8 @@ use catalog::{columns_of, find_relation, missing_table};
 use incremental::Cursor;
 use postgres_wire::{ConnectConfig, Connection, split_config};
 use rapidbyte_sdk::{
-    CheckItem, ConnectorError, DiscoveredStream, InitContext, PartitionPlan, PlanRequest, ReadRequest, ReadSummary, Source,
-    SourceOutput, StreamContext, StreamName, SyncMode,
+    CheckItem, ConnectorError, CursorType, DiscoveredStream, InitContext, PartitionPlan, PlanRequest, Position, ReadRequest,
+    ReadSummary, RunContext, Source, SourceOutput, StreamContext, StreamName, SyncMode,
 };
 use serde::Deserialize;
 
@@ -26,6 +27,10 @@ rapidbyte_sdk::connector_main!(source, PostgresSource);
 struct SourceConfig {
     #[serde(default = "default_schema")]
     schema: String,
+    #[serde(default, alias = "slot_name")]
+    replication_slot: Option<String>,
+    #[serde(default, alias = "publication")]
+    publication_name: Option<String>,
 }
 
 fn default_schema() -> String {
@@ -38,9 +43,19 @@ pub struct PostgresSource {
     config: SourceConfig,
     /// For everything but reads, which have a session of their own each.
     session: Option<Connection>,
+    /// The pipeline it serves.
+    pipeline: Option<String>,
+    planner: cdc::Planner,
 }
 
 impl PostgresSource {
+    /// What changes are read from.
+    fn cdc_names(&self) -> Result<cdc::Names, ConnectorError> {
+        let SourceConfig { replication_slot, publication_name, .. } = &self.config;
+        let config = cdc::CdcConfig { slot: replication_slot.clone(), publication: publication_name.clone() };
+        config.names(self.pipeline.as_deref())
+    }
+
     /// The session for catalog queries, made when it is first needed.
     fn session(&mut self) -> Result<&mut Connection, ConnectorError> {
         if self.session.as_ref().is_none_or(Connection::is_broken) {
@@ -63,9 +78,9 @@ impl Source for PostgresSource {
     // Two parts, each of which refuses keys it does not know.
     type Config = serde_json::Value;
 
-    fn init(config: serde_json::Value, _: InitContext) -> Result<Self, ConnectorError> {
+    fn init(config: serde_json::Value, context: InitContext) -> Result<Self, ConnectorError> {
         let (connect, config) = split_config::<SourceConfig>(config)?;
-        Ok(Self { connect, config, session: None })
+        Ok(Self { connect, config, session: None, pipeline: context.pipeline, planner: cdc::Planner::default() })
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
@@ -94,6 +109,9 @@ impl Source for PostgresSource {
     }
 
     fn plan_partitions(&mut self, request: &PlanRequest) -> Result<PartitionPlan, ConnectorError> {
+        if request.stream.sync_mode == SyncMode::Cdc {
+            return cdc::plan(self, request);
+        }
         if request.stream.sync_mode != SyncMode::Incremental {
             return Ok(PartitionPlan::single(format!("run:{}/{}", request.run.run_id, request.run.attempt)));
         }
@@ -109,13 +127,24 @@ impl Source for PostgresSource {
     }
 
     fn read(&mut self, request: &ReadRequest, output: &mut SourceOutput) -> Result<ReadSummary, ConnectorError> {
-        read::read(self, request, output)
+        let changes = request.partition.is_none() && request.streams.iter().any(|stream| stream.sync_mode == SyncMode::Cdc);
+        if changes { cdc::read(self, request, output) } else { read::read(self, request, output) }
+    }
+
+    fn confirm(&mut self, position: &Position) -> Result<(), ConnectorError> {
+        // Other positions hold nothing back at the server.
+        if position.kind == CursorType::Lsn { cdc::confirm(self, position) } else { Ok(()) }
+    }
+
+    fn teardown(&mut self, _: &RunContext, streams: &[StreamContext]) -> Result<(), ConnectorError> {
+        cdc::teardown(self, streams)
     }
 
     fn close(&mut self) -> Result<(), ConnectorError> {
         if let Some(session) = self.session.take() {
             session.close();
         }
+        std::mem::take(&mut self.planner).close();
         Ok(())
     }
 }

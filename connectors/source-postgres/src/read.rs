@@ -2,11 +2,12 @@
 
 use crate::PostgresSource;
 use crate::catalog::{Relation, TableColumn, columns_of, find_relation, missing_column, missing_table};
-use crate::check::{supported, supported_mode};
+use crate::cdc;
+use crate::check::supported;
 use crate::decode::{self, DecodedColumn, Pushed, RowDecoder};
 use crate::incremental::{self, Marker};
 use crate::types::Kind;
-use postgres_wire::{Connection, CopyOut, CopyOutError, quote_ident, quote_qualified};
+use postgres_wire::{Connection, CopyOut, CopyOutError, quote_ident, quote_literal, quote_qualified};
 use rapidbyte_sdk::{
     ConnectorError, ErrorScope, Position, ReadPerf, ReadRequest, ReadSummary, SchemaId, SourceOutput, StreamContext, SyncMode,
     host_ffi,
@@ -63,7 +64,14 @@ fn select_list(columns: &[TableColumn]) -> Result<String, ConnectorError> {
     let mut list = Vec::with_capacity(columns.len());
     for column in columns {
         let name = quote_ident(&column.name)?;
-        list.push(if column.kind == Kind::Cast { format!("{name}::pg_catalog.text") } else { name });
+        list.push(match column.kind {
+            // A row of NULLs alone is no NULL, but `IS NOT NULL` is false for it.
+            Kind::Cast if column.as_output => {
+                format!("CASE WHEN {name} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {name}) END")
+            }
+            Kind::Cast => format!("{name}::pg_catalog.text"),
+            _ => name,
+        });
     }
     Ok(format!("SELECT {}", list.join(", ")))
 }
@@ -73,7 +81,7 @@ pub(crate) fn read(
     request: &ReadRequest,
     output: &mut SourceOutput,
 ) -> Result<ReadSummary, ConnectorError> {
-    let full = request.streams.iter().any(|stream| stream.sync_mode == SyncMode::FullRefresh);
+    let full = request.streams.iter().any(|stream| stream.sync_mode != SyncMode::Incremental);
     if request.follow || (full && request.resume.is_some()) {
         return Err(ConnectorError::config("not_resumable", "a full refresh can neither be resumed nor followed")
             .with_hint("start the load again"));
@@ -85,7 +93,7 @@ pub(crate) fn read(
     supported(&connection)?;
     perf.connect_ns = nanos(started.elapsed());
     let started = Instant::now();
-    begin(&mut connection, source, &request.streams)?;
+    begin(&mut connection, source, request)?;
     perf.query_ns += nanos(started.elapsed());
     for (index, stream) in request.streams.iter().enumerate() {
         let index = u32::try_from(index).map_err(|_| ConnectorError::internal("streams", "too many streams in a task"))?;
@@ -104,14 +112,18 @@ const ALL_ROWS: &str = "SET LOCAL row_security = off";
 
 /// Opens the transaction all of the read happens in. Tables are locked before it takes its snapshot: one that is truncated or
 /// rewritten between the two would look empty.
-fn begin(connection: &mut Connection, source: &PostgresSource, streams: &[StreamContext]) -> Result<(), ConnectorError> {
+fn begin(connection: &mut Connection, source: &PostgresSource, request: &ReadRequest) -> Result<(), ConnectorError> {
     // Names of types then come with their schema.
     connection.batch_execute("SET search_path = pg_catalog")?;
-    let mut sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {ALL_ROWS}");
-    for stream in streams {
-        supported_mode(stream)?;
+    let (mut snapshot, mut sql) = (String::new(), ALL_ROWS.to_owned());
+    for stream in &request.streams {
         let (schema, table) = source.table(&stream.name);
-        match find_relation(connection, schema, table)? {
+        let relation = find_relation(connection, schema, table)?;
+        if let (SyncMode::Cdc, Some(relation)) = (stream.sync_mode, &relation) {
+            let id = cdc::snapshot_of(&request.token, relation.oid)?;
+            snapshot = format!("SET TRANSACTION SNAPSHOT {}; ", quote_literal(&id)?);
+        }
+        match relation {
             // Rights on single columns don't suffice for a lock.
             Some(relation) if relation.can_be_locked() && relation.readable => {
                 sql.push_str("; LOCK TABLE ");
@@ -122,7 +134,7 @@ fn begin(connection: &mut Connection, source: &PostgresSource, streams: &[Stream
             None => return Err(missing_table(connection, schema, table)),
         }
     }
-    Ok(connection.batch_execute(&sql)?)
+    Ok(connection.batch_execute(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {snapshot}{sql}"))?)
 }
 
 /// A refusal gets the statement that mends it.
@@ -184,6 +196,7 @@ fn read_stream(
         return Err(missing_table(connection, schema, table));
     };
     let columns = columns_of(connection, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
+    let columns = if stream.sync_mode == SyncMode::Cdc { cdc::logged_columns(stream, columns)? } else { columns };
     let selected = select_columns(stream, &relation, columns.clone())?;
     let list = select_list(&selected)?;
     let table = TableRead { stream, user, relation: &relation, all: &columns, selected: &selected, list, index };

@@ -8,6 +8,8 @@ mod numeric;
 mod rows;
 mod split;
 
+#[cfg(test)]
+pub(crate) use numeric::text as numeric_text;
 pub(crate) use rows::{DecodedColumn, Pushed, RowDecoder, Run};
 
 /// Why a value was not taken.

@@ -196,7 +196,7 @@ fn steps(number: &Numeric<'_>, scale: i8, mut step: impl FnMut(u64, u64) -> Resu
 }
 
 /// Appends the value's exact text, as the server would write it.
-pub(super) fn text(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+pub(crate) fn text(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     let number = match parse(bytes)? {
         Parsed::Special(word) => {
             out.extend_from_slice(word.as_bytes());

@@ -3,7 +3,7 @@
 use crate::{read, request, server, source, stream};
 use postgres_wire::test_server::PostgresServer;
 use rapidbyte_sdk::testing::FakeHost;
-use rapidbyte_sdk::{CheckStatus, ConnectorError, ErrorCategory, InitContext, Source, StreamContext, StreamName, SyncMode};
+use rapidbyte_sdk::{CheckStatus, ConnectorError, ErrorCategory, InitContext, Source, StreamContext, StreamName};
 use serde_json::json;
 use source_postgres::PostgresSource;
 
@@ -27,9 +27,6 @@ fn missing_tables_and_columns_are_named() {
     assert_eq!(refused(context.clone()).code, "repeated_column");
     context.selected_columns = Some(Vec::new());
     assert_eq!(refused(context).code, "no_columns");
-    let mut context = stream("wide");
-    context.sync_mode = SyncMode::Cdc;
-    assert_eq!(refused(context).code, "sync_mode");
 }
 
 #[test]

@@ -1,0 +1,348 @@
+//! Reading the changes of all streams: one decoding of the log, in its order, barriers at ends of transactions only.
+
+use super::changes::{Change, Transaction};
+use super::config::Names;
+use super::feed::{Window, WindowError, read_window};
+use super::lsn::Lsn;
+use super::pgoutput::{Message, Tuple, parse, relation_of};
+use super::plan::{Token, earliest};
+use super::slot::{self, ServerLog, Slot};
+use super::table::Table;
+use super::{publication, source_changed};
+use crate::PostgresSource;
+use crate::catalog::{columns_of, find_relation, missing_table};
+use crate::types::Kind;
+use postgres_wire::{ConnectConfig, Connection};
+use rapidbyte_sdk::changes::ChangeOp;
+use rapidbyte_sdk::{
+    ConnectorError, ErrorScope, ReadPerf, ReadRequest, ReadSummary, SourceOutput, StreamContext, SyncMode, Truncate, host_ffi,
+};
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Changes are handed on from here on, in the middle of a transaction too.
+const BATCH_ROWS: usize = 10_000;
+/// The same in bytes of the log's messages.
+const BATCH_BYTES: usize = 8 << 20;
+/// The code of an error that only [`Reader::window`] sees.
+const NEEDS_TEXT: &str = "needs_text";
+
+/// A transaction on its way.
+struct Open {
+    of: Transaction,
+    /// The place of its last change.
+    seq: i64,
+    /// Whether an earlier run, or window, has handed it on.
+    skip: bool,
+}
+
+/// All streams of a task.
+struct Reader<'a> {
+    tables: Vec<Table<'a>>,
+    by_oid: HashMap<u32, usize>,
+    connect: ConnectConfig,
+    catalog: &'a mut Connection,
+    output: &'a mut SourceOutput,
+    /// Everything before was taken in.
+    covered: Lsn,
+    open: Option<Open>,
+    /// The last change taken in, by commit and place.
+    last: (Lsn, i64),
+    waiting_rows: usize,
+    waiting_bytes: usize,
+    /// Whether rows went out since the last barrier.
+    unmarked: bool,
+    max_bytes: usize,
+    /// Values come in their send form.
+    binary: bool,
+}
+
+/// Reads from `resume`, or where the slot stands, up to the end of the log as it is now.
+pub(crate) fn read(
+    source: &mut PostgresSource,
+    request: &ReadRequest,
+    output: &mut SourceOutput,
+) -> Result<ReadSummary, ConnectorError> {
+    if let Some(other) = request.streams.iter().find(|stream| stream.sync_mode != SyncMode::Cdc) {
+        return Err(ConnectorError::config("sync_mode", format!("stream `{}` is not read by its changes", other.name)));
+    }
+    if request.follow {
+        return Err(ConnectorError::config("follow", "changes are read up to the end of the log, and not beyond")
+            .with_hint("run again for the next ones"));
+    }
+    host_ffi::mark("source.read.start");
+    let mut perf = ReadPerf::default();
+    let started = Instant::now();
+    let names = source.cdc_names()?;
+    let connect = source.connect.clone();
+    let mut connection = log_session(&connect)?;
+    perf.connect_ns = nanos(started);
+    let started = Instant::now();
+    let tables = tables(source, request)?;
+    let oids: Vec<u32> = tables.iter().map(|table| table.relation.oid).collect();
+    let catalog = source.session()?;
+    publication::keep_only(catalog, &names, &oids)?;
+    let log = ServerLog::look(catalog)?;
+    let Some(found) = Slot::find(catalog, &names.slot)? else { return Err(slot::missing(&names.slot)) };
+    let confirmed = found.usable(&names.slot)?;
+    found.report(&names.slot, &log);
+    let resume = request.resume.as_ref().map(Lsn::of).transpose()?;
+    check_start(&tables, resume, confirmed, &log, &names)?;
+    let binary = !tables.iter().try_fold(false, |any, table| {
+        Ok::<bool, ConnectorError>(any || table.selected()?.iter().any(|column| column.kind == Kind::Cast))
+    })?;
+    let limit = request.streams.iter().map(|stream| stream.limits.max_batch_bytes).min().unwrap_or(u64::MAX);
+    let mut reader = Reader {
+        by_oid: oids.into_iter().enumerate().map(|(index, oid)| (oid, index)).collect(),
+        tables,
+        connect,
+        catalog,
+        output,
+        covered: resume.unwrap_or(confirmed),
+        open: None,
+        last: (Lsn(0), 0),
+        waiting_rows: 0,
+        waiting_bytes: 0,
+        unmarked: false,
+        max_bytes: BATCH_BYTES.min(usize::try_from(limit / 4).unwrap_or(usize::MAX)).max(1),
+        binary,
+    };
+    perf.query_ns += nanos(started);
+    let started = Instant::now();
+    reader.windows(&mut connection, &names, confirmed, log.flushed, resume)?;
+    perf.fetch_ns += nanos(started);
+    connection.close();
+    Ok(output.summary(perf))
+}
+
+fn log_session(connect: &ConnectConfig) -> Result<Connection, ConnectorError> {
+    let mut connection = Connection::connect(connect)?;
+    // Names of objects then come with their schema, as in the initial load.
+    connection.batch_execute("SET search_path = pg_catalog")?;
+    Ok(connection)
+}
+
+fn nanos(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn tables<'a>(source: &mut PostgresSource, request: &'a ReadRequest) -> Result<Vec<Table<'a>>, ConnectorError> {
+    let token = Token::read(&request.token)?;
+    let mut tables = Vec::with_capacity(request.streams.len());
+    for (index, stream) in request.streams.iter().enumerate() {
+        let index = u32::try_from(index).map_err(|_| ConnectorError::internal("streams", "too many streams in a task"))?;
+        let (schema, name) = source.table(&stream.name);
+        let (schema, name) = (schema.to_owned(), name.to_owned());
+        let session = source.session()?;
+        let Some(relation) = find_relation(session, &schema, &name)? else {
+            return Err(missing_table(session, &schema, &name));
+        };
+        let columns = columns_of(session, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
+        let cut = token.cut(relation.oid)?;
+        tables.push(Table::new(index, stream, relation, columns, cut)?);
+    }
+    Ok(tables)
+}
+
+/// Refuses a slot that has let go what is still needed, and a log that ends before it.
+fn check_start(
+    tables: &[Table<'_>],
+    resume: Option<Lsn>,
+    confirmed: Lsn,
+    log: &ServerLog,
+    names: &Names,
+) -> Result<(), ConnectorError> {
+    let cuts: Vec<_> = tables.iter().map(|table| table.cut.clone()).collect();
+    let needed = resume.unwrap_or_else(|| earliest(&cuts));
+    if needed > log.flushed {
+        let message =
+            format!("the server's log ends at {}, and was read up to {needed}: it was restored to an earlier time", log.flushed);
+        return Err(source_changed(message, "load the streams anew"));
+    }
+    if confirmed > needed {
+        let message = format!(
+            "replication slot `{}` begins at {confirmed}, and changes are needed from {needed}: it was made anew, or somebody else has moved it",
+            names.slot
+        );
+        return Err(source_changed(message, "load the streams anew"));
+    }
+    Ok(())
+}
+
+impl Reader<'_> {
+    /// Reads window by window up to `goal`, and ends with a barrier there.
+    fn windows(
+        &mut self,
+        connection: &mut Connection,
+        names: &Names,
+        mut confirmed: Lsn,
+        goal: Lsn,
+        resume: Option<Lsn>,
+    ) -> Result<(), ConnectorError> {
+        let mut window = Window::default();
+        let mut barrier = resume;
+        while self.covered < goal {
+            let upto = window.end(self.covered, goal);
+            self.window(connection, names, upto)?;
+            // Nothing that was committed before is still to come.
+            self.covered = self.covered.max(upto);
+            self.barrier()?;
+            barrier = Some(self.covered);
+            let durable = host_ffi::durable_position().map(|position| Lsn::of(&position)).transpose()?.unwrap_or_default();
+            if durable > confirmed && self.covered < goal {
+                slot::advance(self.catalog, &names.slot, durable)?;
+                confirmed = durable;
+                window = Window::default();
+            } else {
+                window.grow();
+            }
+        }
+        if barrier.is_none() { self.barrier() } else { Ok(()) }
+    }
+
+    /// Reads one window; anew with values as text if a table turns out to need that.
+    fn window(&mut self, connection: &mut Connection, names: &Names, upto: Lsn) -> Result<(), ConnectorError> {
+        loop {
+            let largest = self.tables.iter().map(|table| table.stream.limits.max_record_bytes).max().unwrap_or(0);
+            let largest = usize::try_from(largest).unwrap_or(usize::MAX);
+            let binary = self.binary;
+            match read_window(connection, names, binary, upto, largest, |message| self.take(message)) {
+                Ok(()) if self.open.is_some() => {
+                    return Err(ConnectorError::internal("pgoutput", "the changes end within a transaction"));
+                }
+                Ok(()) => return Ok(()),
+                Err(WindowError::Failed(error)) if error.code == NEEDS_TEXT => {
+                    // What was left unread spoils the session.
+                    *connection = log_session(&self.connect)?;
+                    self.binary = false;
+                    self.open = None;
+                }
+                Err(WindowError::Failed(error)) => return Err(error),
+                Err(WindowError::TooLong(length, head)) => return Err(self.too_long(length, &head, largest)),
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), ConnectorError> {
+        let message = parse(bytes).map_err(|malformed| {
+            ConnectorError::internal("pgoutput", format!("a malformed message in the server's log: {}", malformed.0))
+        })?;
+        match message {
+            Message::Begin { commit, commit_time, xid } => {
+                if self.open.is_some() {
+                    return Err(ConnectorError::internal("pgoutput", "a transaction begins within another"));
+                }
+                let of = Transaction { commit, time: commit_time, xid };
+                self.open = Some(Open { of, seq: 0, skip: commit < self.covered });
+                Ok(())
+            }
+            Message::Commit { end } => {
+                let open = self.open.take().ok_or_else(outside)?;
+                if open.skip {
+                    return Ok(());
+                }
+                self.covered = self.covered.max(end);
+                // A transaction that was split ends with a barrier too.
+                if self.is_full() || self.unmarked { self.barrier() } else { Ok(()) }
+            }
+            Message::Relation(logged) => {
+                let Some(index) = self.by_oid.get(&logged.oid) else { return Ok(()) };
+                let table = &mut self.tables[*index];
+                table.reshape(logged, self.catalog, self.output)?;
+                if self.binary && table.needs_text() {
+                    return Err(ConnectorError::internal(NEEDS_TEXT, "a column's values are needed as text"));
+                }
+                Ok(())
+            }
+            Message::Insert { relation, new } => self.change(relation, ChangeOp::Insert, None, Some(new), bytes.len()),
+            Message::Update { relation, old, new } => self.change(relation, ChangeOp::Update, old, Some(new), bytes.len()),
+            Message::Delete { relation, old } => self.change(relation, ChangeOp::Delete, Some(old), None, bytes.len()),
+            Message::Truncate { relations } => self.truncate(&relations),
+            Message::Other => Ok(()),
+        }
+    }
+
+    /// Counts a change; gives its transaction and place unless it was taken in before.
+    fn next_change(&mut self) -> Result<Option<(Transaction, i64)>, ConnectorError> {
+        let open = self.open.as_mut().ok_or_else(outside)?;
+        open.seq += 1;
+        let at = (open.of.commit, open.seq);
+        if open.skip || at <= self.last {
+            return Ok(None);
+        }
+        self.last = at;
+        Ok(Some((open.of, open.seq)))
+    }
+
+    fn change(
+        &mut self,
+        relation: u32,
+        op: ChangeOp,
+        old: Option<Tuple<'_>>,
+        new: Option<Tuple<'_>>,
+        bytes: usize,
+    ) -> Result<(), ConnectorError> {
+        let Some((of, seq)) = self.next_change()? else { return Ok(()) };
+        let Some(index) = self.by_oid.get(&relation) else { return Ok(()) };
+        let table = &mut self.tables[*index];
+        if table.cut.has_seen(of.commit, of.xid) {
+            return Ok(());
+        }
+        table.push(&Change { op, old, new }, seq, &of, self.output)?;
+        self.waiting_rows += 1;
+        self.waiting_bytes += bytes;
+        if self.is_full() { self.flush() } else { Ok(()) }
+    }
+
+    fn truncate(&mut self, relations: &[u32]) -> Result<(), ConnectorError> {
+        let Some((of, _)) = self.next_change()? else { return Ok(()) };
+        for relation in relations {
+            let Some(index) = self.by_oid.get(relation) else { continue };
+            let table = &mut self.tables[*index];
+            if table.cut.has_seen(of.commit, of.xid) {
+                continue;
+            }
+            table.flush(self.output)?;
+            self.output.truncate(&Truncate { stream: table.index(), position: Some(of.place().position()) })?;
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting_rows >= BATCH_ROWS || self.waiting_bytes >= self.max_bytes
+    }
+
+    /// Hands everything on, and says how far it reaches.
+    fn barrier(&mut self) -> Result<(), ConnectorError> {
+        self.flush()?;
+        self.unmarked = false;
+        self.output.barrier(&self.covered.position())
+    }
+
+    fn flush(&mut self) -> Result<(), ConnectorError> {
+        self.unmarked |= self.waiting_rows > 0;
+        for table in &mut self.tables {
+            table.flush(self.output)?;
+        }
+        self.waiting_rows = 0;
+        self.waiting_bytes = 0;
+        Ok(())
+    }
+
+    /// Names the table whose change is larger than `max_record_bytes`.
+    fn too_long(&self, length: usize, head: &[u8], limit: usize) -> ConnectorError {
+        let stream: Option<&StreamContext> =
+            relation_of(head).and_then(|oid| self.by_oid.get(&oid)).map(|index| self.tables[*index].stream);
+        let of = stream.map_or_else(String::new, |stream| format!("stream `{}`: ", stream.name));
+        ConnectorError::data(
+            "record_too_large",
+            format!("{of}a change of {length} bytes is larger than `max_record_bytes` ({limit})"),
+        )
+        .with_scope(ErrorScope::Record)
+        .with_hint("raise `resources.max_record_bytes` (up to 64mb)")
+    }
+}
+
+fn outside() -> ConnectorError {
+    ConnectorError::internal("pgoutput", "a change outside of a transaction")
+}

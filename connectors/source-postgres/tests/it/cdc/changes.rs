@@ -1,0 +1,234 @@
+//! Every kind of change.
+
+use super::{Pipeline, Target, server};
+use rapidbyte_sdk::testing::Emitted;
+use rapidbyte_sdk::{Position, Source};
+use std::collections::BTreeMap;
+
+fn map(cells: &[(&str, &str)]) -> BTreeMap<String, String> {
+    cells.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn changes_say_what_happened_and_in_which_order() {
+    let mut pipeline = Pipeline::new(server(), "ops", &["ops", "other_ops"]);
+    pipeline.sql(
+        "CREATE TABLE ops (id int PRIMARY KEY, v text, big text); ALTER TABLE ops ALTER big SET STORAGE EXTERNAL; CREATE TABLE other_ops (id int PRIMARY KEY);
+         INSERT INTO ops VALUES (1, 'loaded', repeat('x', 10000))",
+    );
+    assert_eq!(pipeline.load()[0].len(), 1);
+    pipeline.each(&[
+        "BEGIN; INSERT INTO ops VALUES (2, 'two', NULL); INSERT INTO other_ops VALUES (7); UPDATE ops SET v = 'new' WHERE id = 1; COMMIT",
+        "UPDATE ops SET id = 3 WHERE id = 2",
+        "DELETE FROM ops WHERE id = 3",
+    ]);
+    let read = pipeline.changes(None);
+    assert_eq!(
+        read.changes(0),
+        [
+            map(&[("id", "2"), ("v", "two"), ("_rb_op", "insert"), ("_rb_seq", "1")]),
+            map(&[("id", "1"), ("v", "new"), ("_rb_op", "update"), ("_rb_seq", "3"), ("_rb_unchanged", "<big>")]),
+            map(&[("id", "3"), ("v", "two"), ("_rb_before_id", "2"), ("_rb_op", "update"), ("_rb_seq", "1")]),
+            map(&[("id", "3"), ("_rb_before_id", "3"), ("_rb_op", "delete"), ("_rb_seq", "1")]),
+        ]
+    );
+    assert_eq!(read.changes(1), [map(&[("id", "7"), ("_rb_op", "insert"), ("_rb_seq", "2")])]);
+    // The changes of a transaction have one number, which grows with the commits; both streams have the same for the first.
+    let places = |stream: u32| -> Vec<u64> {
+        let batches = read.host.batches(stream).unwrap();
+        let of = |batch: &arrow_array::RecordBatch| {
+            let column = batch.column_by_name("_rb_lsn").unwrap();
+            let numbers: &arrow_array::UInt64Array = arrow_array::cast::AsArray::as_primitive(column);
+            numbers.values().to_vec()
+        };
+        batches.iter().flat_map(of).collect()
+    };
+    let (ops, other) = (places(0), places(1));
+    assert!(ops[0] == ops[1] && ops[1] < ops[2] && ops[2] < ops[3] && other == [ops[0]], "{ops:?} {other:?}");
+    let end = number(&read.end());
+    assert!(ops[3] <= end, "a change lies at or before the barrier behind it");
+}
+
+/// A position as a number.
+fn number(position: &Position) -> u64 {
+    let (high, low) = position.value.split_once('/').unwrap();
+    u64::from_str_radix(high, 16).unwrap() << 32 | u64::from_str_radix(low, 16).unwrap()
+}
+
+#[test]
+fn every_replica_identity_tells_what_it_can() {
+    let mut pipeline = Pipeline::new(server(), "identities", &["by_full", "by_index"]);
+    pipeline.sql(
+        "CREATE TABLE by_full (id int PRIMARY KEY, v text, big text); ALTER TABLE by_full ALTER big SET STORAGE EXTERNAL; ALTER TABLE by_full REPLICA IDENTITY FULL;
+         CREATE TABLE by_index (id int PRIMARY KEY, code text NOT NULL, v text); CREATE UNIQUE INDEX by_code ON by_index (code);
+         ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_code",
+    );
+    pipeline.load();
+    let big = "x".repeat(10_000);
+    pipeline.each(&[
+        &format!("INSERT INTO by_full VALUES (1, 'a', '{big}')"),
+        "UPDATE by_full SET v = 'b'",
+        "DELETE FROM by_full",
+        "INSERT INTO by_index VALUES (1, 'c1', 'a')",
+        "UPDATE by_index SET v = 'b'",
+        "UPDATE by_index SET code = 'c2'",
+        "DELETE FROM by_index",
+    ]);
+    let read = pipeline.changes(None);
+    let full = read.changes(0);
+    let old = |v: &'static str| [("_rb_before_id", "1"), ("_rb_before_v", v), ("_rb_before_big", big.as_str())];
+    let with = |cells: &[(&str, &str)], old: &[(&str, &str)]| map(&[cells, old].concat());
+    let op = |op: &'static str| [("_rb_op", op), ("_rb_seq", "1")];
+    assert_eq!(full[0], with(&[("id", "1"), ("v", "a"), ("big", &big)], &op("insert")));
+    // The old row tells what the new one leaves out.
+    assert_eq!(full[1], with(&[&[("id", "1"), ("v", "b"), ("big", big.as_str())][..], &op("update")].concat(), &old("a")));
+    assert_eq!(full[2], with(&[&[("id", "1"), ("v", "b"), ("big", big.as_str())][..], &op("delete")].concat(), &old("b")));
+    let index = read.changes(1);
+    assert_eq!(index[1], with(&[("id", "1"), ("code", "c1"), ("v", "b")], &op("update")));
+    assert_eq!(index[2], with(&[("id", "1"), ("code", "c2"), ("v", "b"), ("_rb_before_code", "c1")], &op("update")));
+    assert_eq!(index[3], with(&[("code", "c2"), ("_rb_before_code", "c2")], &op("delete")));
+}
+
+#[test]
+fn a_truncate_of_several_tables_comes_in_its_place() {
+    let mut pipeline = Pipeline::new(server(), "truncates", &["tr_a", "tr_b"]);
+    pipeline.sql("CREATE TABLE tr_a (id int PRIMARY KEY); CREATE TABLE tr_b (id int PRIMARY KEY)");
+    pipeline.load();
+    pipeline.sql(
+        "INSERT INTO tr_a VALUES (1), (2); INSERT INTO tr_b VALUES (1); BEGIN; INSERT INTO tr_a VALUES (3); TRUNCATE tr_a, tr_b;
+         INSERT INTO tr_a VALUES (9); COMMIT; INSERT INTO tr_b VALUES (8)",
+    );
+    let read = pipeline.changes(None);
+    let mut targets = [Target::default(), Target::default()];
+    for (index, target) in targets.iter_mut().enumerate() {
+        target.apply(&read, index as u32, &["id"]);
+        assert_eq!(*target, Target::now(&pipeline, index));
+    }
+    let truncates: Vec<_> = read.emitted.iter().filter(|emitted| matches!(emitted, Emitted::Truncate(_))).collect();
+    assert_eq!(truncates.len(), 2);
+    let Emitted::Truncate(truncate) = truncates[0] else { panic!() };
+    assert!(number(truncate.position.as_ref().unwrap()) <= number(&read.end()));
+}
+
+#[test]
+fn partitions_come_as_their_root() {
+    let mut pipeline = Pipeline::new(server(), "roots", &["root"]);
+    pipeline.sql(
+        "CREATE TABLE root (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE root_1 PARTITION OF root FOR VALUES FROM (0) TO (10);
+         CREATE TABLE root_2 (v text, extra int, id int NOT NULL PRIMARY KEY); ALTER TABLE root_2 DROP COLUMN extra;
+         ALTER TABLE root ATTACH PARTITION root_2 FOR VALUES FROM (10) TO (20); INSERT INTO root VALUES (1, 'a'), (11, 'b')",
+    );
+    let mut target = Target::of(pipeline.load().remove(0));
+    assert_eq!(target.rows.len(), 2);
+    // The last update moves a row from one partition to the other.
+    pipeline.sql(
+        "INSERT INTO root VALUES (2, 'c'), (12, 'd'); UPDATE root SET v = 'e' WHERE id = 11; UPDATE root SET id = 13 WHERE id = 2;
+         DELETE FROM root WHERE id = 1; CREATE TABLE root_3 PARTITION OF root FOR VALUES FROM (20) TO (30); INSERT INTO root VALUES (21, 'new')",
+    );
+    target.apply(&pipeline.changes(None), 0, &["id", "v"]);
+    assert_eq!(target, Target::now(&pipeline, 0));
+}
+
+#[test]
+fn changed_tables_are_followed_and_announced_again() {
+    let mut pipeline = Pipeline::new(server(), "ddl", &["evolving"]);
+    pipeline.sql("CREATE TYPE hue AS ENUM ('red'); CREATE TABLE evolving (id int PRIMARY KEY, v text)");
+    pipeline.load();
+    // Each state of the table is gone when the changes are read; the second has a column of a type without a send form of ours.
+    pipeline.each(&[
+        "INSERT INTO evolving VALUES (1, 'a')",
+        "ALTER TABLE evolving ADD COLUMN n numeric(9,2) DEFAULT 1.5",
+        "INSERT INTO evolving VALUES (2, 'b', 2)",
+        "ALTER TABLE evolving ADD COLUMN net inet, ADD COLUMN h hue",
+        "INSERT INTO evolving VALUES (3, 'c', 3, '10.0.0.1', 'red')",
+        "ALTER TABLE evolving DROP COLUMN net, DROP COLUMN n",
+        "ALTER TABLE evolving RENAME COLUMN v TO w",
+        "INSERT INTO evolving VALUES (4, 'd', 'red')",
+    ]);
+    let read = pipeline.changes(None);
+    let own = |cells: &[(&str, &str)]| map(&[cells, &[("_rb_op", "insert"), ("_rb_seq", "1")]].concat());
+    assert_eq!(
+        read.changes(0),
+        [
+            own(&[("id", "1"), ("v", "a")]),
+            own(&[("id", "2"), ("v", "b"), ("n", "2.00")]),
+            own(&[("id", "3"), ("v", "c"), ("n", "3.00"), ("net", "10.0.0.1/32"), ("h", "red")]),
+            own(&[("id", "4"), ("w", "d"), ("h", "red")]),
+        ]
+    );
+    let ids: Vec<u32> = read
+        .emitted
+        .iter()
+        .filter_map(|emitted| if let Emitted::Schema { schema_id, .. } = emitted { Some(*schema_id) } else { None })
+        .collect();
+    assert_eq!(ids, [0, 1, 2, 3]);
+    // A column that was asked for by name and is gone ends the run.
+    pipeline.streams[0].selected_columns = Some(vec!["id".into(), "v".into()]);
+    let Err(error) = pipeline.try_changes(Some(&read.end()), None) else { panic!("the column is gone") };
+    assert_eq!(error.code, "missing_column");
+}
+
+#[test]
+fn large_transactions_are_split_into_batches_and_barriers_stand_at_their_ends() {
+    let mut pipeline = Pipeline::new(server(), "large", &["large_a", "large_b"]);
+    pipeline.sql("CREATE TABLE large_a (id int PRIMARY KEY, v text); CREATE TABLE large_b (id int PRIMARY KEY)");
+    pipeline.load();
+    pipeline.sql(
+        "BEGIN; INSERT INTO large_a SELECT i, 'v' || i FROM generate_series(1, 25000) i; SAVEPOINT s; INSERT INTO large_b VALUES (0); ROLLBACK TO s;
+         SAVEPOINT t; INSERT INTO large_b SELECT i FROM generate_series(1, 3000) i; COMMIT; INSERT INTO large_b VALUES (3001)",
+    );
+    let read = pipeline.changes(None);
+    let mut since = 0;
+    for emitted in &read.emitted {
+        match emitted {
+            Emitted::Batch { rows, .. } => {
+                assert!(*rows <= 10_000);
+                since += rows;
+            }
+            Emitted::Barrier(_) => {
+                assert!([28_000, 28_001, 1, 0].contains(&since), "a barrier after {since} rows");
+                since = 0;
+            }
+            _ => {}
+        }
+    }
+    assert!(read.emitted.iter().filter(|emitted| matches!(emitted, Emitted::Batch { .. })).count() >= 3);
+    for (index, columns) in [&["id", "v"][..], &["id"]].iter().enumerate() {
+        let mut target = Target::default();
+        target.apply(&read, index as u32, columns);
+        assert_eq!(target, Target::now(&pipeline, index));
+    }
+}
+
+#[test]
+fn values_beyond_their_type_and_records_beyond_the_limit() {
+    let mut pipeline = Pipeline::new(server(), "limits", &["limited"]);
+    pipeline.sql("CREATE TABLE limited (id int PRIMARY KEY, n numeric(9,2), v text)");
+    pipeline.load();
+    pipeline.sql("INSERT INTO limited VALUES (1, 1, 'a'), (2, 'NaN', 'b'), (3, 3, 'c')");
+    let read = pipeline.changes(None);
+    let shown: Vec<String> = read.changes(0).iter().map(|row| row["n"].clone()).collect();
+    assert_eq!(shown, ["1.00", "send 00000000c0000000", "3.00"]);
+    pipeline.sql("INSERT INTO limited VALUES (4, 4, repeat('x', 2000000))");
+    pipeline.streams[0].limits.max_record_bytes = 1 << 20;
+    let Err(error) = pipeline.try_changes(Some(&read.end()), None) else { panic!("the record should have been refused") };
+    assert_eq!(error.code, "record_too_large");
+    assert!(error.message.starts_with("stream `public.limited`: a change of 20000"), "{}", error.message);
+}
+
+#[test]
+fn reserved_names_and_generated_columns_are_refused_by_name() {
+    let pipeline = Pipeline::new(server(), "reserved", &["reserving", "generating"]);
+    pipeline.sql(
+        "CREATE TABLE reserving (id int PRIMARY KEY, _rb_op text); CREATE TABLE generating (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id + 1) STORED)",
+    );
+    let plan = |pipeline: &Pipeline<'_>, index: usize| {
+        pipeline.source().plan_partitions(&pipeline.request(index, 4)).map(|_| ()).unwrap_err()
+    };
+    assert_eq!(plan(&pipeline, 0).code, "reserved_column");
+    let mut pipeline = Pipeline { streams: pipeline.streams.clone(), ..Pipeline::new(server(), "reserved", &[]) };
+    pipeline.streams[1].selected_columns = Some(vec!["id".into(), "g".into()]);
+    assert_eq!(plan(&pipeline, 1).code, "generated_column");
+    // Nothing was made for streams that were refused.
+    assert_eq!(pipeline.ask("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'rapidbyte_reserved'"), "0");
+}

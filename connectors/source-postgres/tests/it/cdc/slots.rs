@@ -1,0 +1,222 @@
+//! Slots and publications that fail, each in its own way; what is made is removed again.
+
+use super::{Pipeline, logical, server};
+use postgres_wire::test_server::PostgresServer;
+use rapidbyte_sdk::testing::run_context;
+use rapidbyte_sdk::{CheckItem, CheckStatus, CursorType, Position, Source};
+
+fn code(pipeline: &Pipeline<'_>, resume: Option<&Position>) -> (String, String) {
+    let Err(error) = pipeline.try_changes(resume, None) else { panic!("changes were read") };
+    assert!(error.hint.is_some(), "{error:?}");
+    (error.code, error.message)
+}
+
+#[test]
+fn a_slot_dropped_made_anew_or_moved_is_noticed() {
+    let mut pipeline = Pipeline::new(server(), "lost", &["lost"]);
+    pipeline.sql("CREATE TABLE lost (id int PRIMARY KEY)");
+    pipeline.load();
+    let end = pipeline.changes(None).end();
+    pipeline.confirm(&end);
+    pipeline.sql("INSERT INTO lost VALUES (1)");
+    // Somebody consumes it.
+    pipeline.sql("SELECT pg_replication_slot_advance('rapidbyte_lost', pg_current_wal_lsn())");
+    let (at, message) = code(&pipeline, Some(&end));
+    assert!(at == "source_changed" && message.contains("somebody else has moved it"), "{message}");
+    assert_eq!(code(&pipeline, None).0, "source_changed");
+    // Dropped.
+    pipeline.sql("SELECT pg_drop_replication_slot('rapidbyte_lost')");
+    let (at, message) = code(&pipeline, Some(&end));
+    assert!(at == "source_changed" && message.contains("is gone"), "{message}");
+    assert_eq!(pipeline.source().confirm(&end).unwrap_err().code, "source_changed");
+    // Made anew by somebody.
+    pipeline.sql("SELECT pg_create_logical_replication_slot('rapidbyte_lost', 'pgoutput')");
+    assert_eq!(code(&pipeline, Some(&end)).0, "source_changed");
+    // With another plugin.
+    pipeline.sql("SELECT pg_drop_replication_slot('rapidbyte_lost')");
+    pipeline.sql("SELECT pg_create_logical_replication_slot('rapidbyte_lost', 'test_decoding')");
+    assert_eq!(code(&pipeline, Some(&end)).0, "slot_plugin");
+    // A new load mends it.
+    pipeline.sql("SELECT pg_drop_replication_slot('rapidbyte_lost')");
+    pipeline.loads.clear();
+    assert_eq!(pipeline.load()[0].len(), 1);
+    pipeline.sql("INSERT INTO lost VALUES (2)");
+    assert_eq!(pipeline.changes(None).changes(0).len(), 1);
+}
+
+#[test]
+fn a_server_restored_to_an_earlier_time_is_noticed() {
+    let mut pipeline = Pipeline::new(server(), "restored", &["restored"]);
+    pipeline.sql("CREATE TABLE restored (id int PRIMARY KEY)");
+    pipeline.load();
+    let (at, message) = code(&pipeline, Some(&Position::new(CursorType::Lsn, "FFFF/0")));
+    assert!(at == "source_changed" && message.contains("restored to an earlier time"), "{message}");
+    let name = pipeline.loads[0].snapshot.clone();
+    for (from, to, word) in [
+        (":00000001:", ":00000002:", "timeline"),
+        ("cdc1:", "cdc1:1", "another server"),
+        (":rapidbyte_restored:", ":other:", "`other`"),
+    ] {
+        pipeline.loads[0].snapshot = name.replacen(from, to, 1);
+        let (at, message) = code(&pipeline, None);
+        assert!(at == "source_changed" && message.contains(word), "{message}");
+    }
+    pipeline.loads[0].snapshot = "run:1/1".into();
+    assert_eq!(code(&pipeline, None).0, "source_changed");
+    pipeline.loads[0].snapshot = name;
+    pipeline.sql("DROP TABLE restored; CREATE TABLE restored (id int PRIMARY KEY)");
+    let (at, message) = code(&pipeline, None);
+    assert!(at == "source_changed" && message.contains("dropped and made again"), "{message}");
+}
+
+#[test]
+fn a_slot_that_kept_too_much_is_lost_and_says_so() {
+    let server = logical(&["max_slot_wal_keep_size=16MB", "min_wal_size=32MB", "max_wal_size=32MB"]);
+    let mut pipeline = Pipeline::new(&server, "kept", &["kept"]);
+    pipeline.sql("CREATE TABLE kept (id int PRIMARY KEY, v text)");
+    pipeline.load();
+    let end = pipeline.changes(None).end();
+    for _ in 0..4 {
+        pipeline.sql("INSERT INTO kept SELECT i, repeat('x', 500) FROM generate_series(1, 40000) i");
+        pipeline.sql("DELETE FROM kept");
+        pipeline.sql("SELECT pg_switch_wal()");
+        pipeline.sql("CHECKPOINT");
+    }
+    assert_eq!(pipeline.ask("SELECT wal_status FROM pg_replication_slots"), "lost");
+    let (at, message) = code(&pipeline, Some(&end));
+    assert!(at == "source_changed" && message.contains("is lost"), "{message}");
+    let items = pipeline.source().validate(&pipeline.streams).unwrap();
+    let slot = find(&items, "replication slot");
+    assert_eq!(slot.status, CheckStatus::Failed);
+    assert!(slot.hint.as_deref().unwrap().contains("SELECT pg_drop_replication_slot('rapidbyte_kept')"), "{slot:?}");
+    // The hint works, and removing it twice does no harm.
+    pipeline.source().teardown(&run_context(), &pipeline.streams).unwrap();
+    pipeline.source().teardown(&run_context(), &pipeline.streams).unwrap();
+    pipeline.loads.clear();
+    pipeline.load();
+    pipeline.changes(None);
+}
+
+#[test]
+fn a_changed_publication_is_noticed() {
+    let mut pipeline = Pipeline::new(server(), "published", &["published", "published_too"]);
+    pipeline.sql("CREATE TABLE published (id int PRIMARY KEY); CREATE TABLE published_too (id int PRIMARY KEY)");
+    pipeline.load();
+    let end = pipeline.changes(None).end();
+    let name = "rapidbyte_published";
+    for (breaking, mending, expected) in [
+        (
+            format!("ALTER PUBLICATION {name} DROP TABLE published"),
+            format!("ALTER PUBLICATION {name} ADD TABLE published"),
+            "source_changed",
+        ),
+        (
+            format!("ALTER PUBLICATION {name} SET (publish = 'insert')"),
+            format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate')"),
+            "publication",
+        ),
+        (
+            format!("ALTER PUBLICATION {name} SET TABLE published WHERE (id > 5), published_too"),
+            format!("ALTER PUBLICATION {name} SET TABLE published, published_too"),
+            "publication",
+        ),
+    ] {
+        pipeline.sql(&breaking);
+        assert_eq!(code(&pipeline, Some(&end)).0, expected, "{breaking}");
+        pipeline.sql(&mending);
+        pipeline.changes(Some(&end));
+    }
+    // Dropped and made again: some changes were made while it was not there.
+    pipeline.sql(&format!("DROP PUBLICATION {name}"));
+    pipeline.sql("INSERT INTO published VALUES (1)");
+    assert_eq!(code(&pipeline, Some(&end)).0, "source_changed");
+    pipeline.sql(&format!("CREATE PUBLICATION {name} FOR TABLE published, published_too"));
+    let (at, message) = code(&pipeline, Some(&end));
+    assert!(at == "source_changed" && message.contains("was not there when"), "{message}");
+}
+
+#[test]
+fn teardown_removes_what_was_made_and_nothing_else() {
+    let mut pipeline = Pipeline::new(server(), "torn", &["torn"]);
+    pipeline.sql("CREATE TABLE torn (id int PRIMARY KEY)");
+    let there = |pipeline: &Pipeline<'_>| {
+        let slots = pipeline.ask("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'rapidbyte_torn'");
+        (slots, pipeline.ask("SELECT count(*) FROM pg_publication WHERE pubname = 'rapidbyte_torn'"))
+    };
+    pipeline.load();
+    assert_eq!(there(&pipeline), ("1".into(), "1".into()));
+    for _ in 0..2 {
+        pipeline.source().teardown(&run_context(), &pipeline.streams).unwrap();
+        assert_eq!(there(&pipeline), ("0".into(), "0".into()));
+    }
+    // A publication of somebody else stays.
+    pipeline.sql("CREATE PUBLICATION rapidbyte_torn FOR TABLE torn");
+    pipeline.loads.clear();
+    pipeline.load();
+    pipeline.source().teardown(&run_context(), &pipeline.streams).unwrap();
+    assert_eq!(there(&pipeline), ("0".into(), "1".into()));
+}
+
+fn find<'i>(items: &'i [CheckItem], name: &str) -> &'i CheckItem {
+    items.iter().find(|item| item.name == name).unwrap_or_else(|| panic!("no item `{name}` in {items:?}"))
+}
+
+#[test]
+fn check_finds_what_is_missing_and_its_hints_work() {
+    let server = PostgresServer::start_with(&["max_replication_slots=1"]);
+    let pipeline = Pipeline::new(&server, "looked", &["keyless"]);
+    pipeline.sql("CREATE TABLE keyless (id int)");
+    let look = |user: &str| {
+        let mut config = server.config_json("app");
+        config["user"] = user.into();
+        let context = rapidbyte_sdk::InitContext { pipeline: Some("looked".into()), blob: None };
+        let mut source = source_postgres::PostgresSource::init(config, context).unwrap();
+        source.validate(&pipeline.streams).unwrap()
+    };
+    let items = look("app");
+    assert_eq!(find(&items, "wal_level").status, CheckStatus::Failed);
+    assert_eq!(find(&items, "replication role").status, CheckStatus::Ok);
+    assert_eq!(find(&items, "max_slot_wal_keep_size").status, CheckStatus::Warning);
+    let publication = find(&items, "publication");
+    assert!(publication.status == CheckStatus::Failed && publication.message.contains("no primary key"), "{publication:?}");
+    run_hints(&pipeline, publication);
+    assert_eq!(find(&look("app"), "publication").status, CheckStatus::Ok);
+    // A user without rights.
+    pipeline.sql("CREATE ROLE reader LOGIN PASSWORD 'secret'; GRANT SELECT ON keyless TO reader");
+    let items = look("reader");
+    for name in ["replication role", "publication"] {
+        let item = find(&items, name);
+        assert_eq!(item.status, CheckStatus::Failed, "{item:?}");
+        run_hints(&pipeline, item);
+        assert_eq!(find(&look("reader"), name).status, CheckStatus::Ok);
+    }
+    assert!(!items.iter().any(|item| item.name == "stream `public.keyless`" && item.status == CheckStatus::Failed), "{items:?}");
+    // Streams that are not read by their changes are not asked about it.
+    let mut plain = pipeline.streams.clone();
+    plain[0].sync_mode = rapidbyte_sdk::SyncMode::FullRefresh;
+    assert_eq!(pipeline.source().validate(&plain).unwrap().len(), 2);
+}
+
+/// Runs the first statement of an item's hint.
+fn run_hints(pipeline: &Pipeline<'_>, item: &CheckItem) {
+    let hint = item.hint.as_deref().unwrap();
+    let statement = hint.split('`').nth(1).unwrap();
+    pipeline.sql(statement);
+}
+
+#[test]
+fn tables_whose_updates_would_fail_are_not_published() {
+    let pipeline = Pipeline::new(server(), "nothing", &["none_key", "none_identity", "none_view"]);
+    pipeline.sql(
+        "CREATE TABLE none_key (id int); CREATE TABLE none_identity (id int PRIMARY KEY); ALTER TABLE none_identity REPLICA IDENTITY NOTHING;
+         CREATE VIEW none_view AS SELECT 1 AS id",
+    );
+    let plan = |index: usize| pipeline.source().plan_partitions(&pipeline.request(index, 4)).unwrap_err();
+    for (index, expected) in [(0, "replica_identity"), (1, "replica_identity"), (2, "not_a_table")] {
+        assert_eq!(plan(index).code, expected);
+    }
+    // The application goes on.
+    pipeline
+        .sql("INSERT INTO none_key VALUES (1); UPDATE none_key SET id = 2; DELETE FROM none_key; UPDATE none_identity SET id = 1");
+    assert_eq!(pipeline.ask("SELECT count(*) FROM pg_publication WHERE pubname = 'rapidbyte_nothing'"), "0");
+}
