@@ -90,6 +90,8 @@ pub(crate) fn snapshot_of(token: &[u8], table: u32) -> Result<String, ConnectorE
 /// Takes a snapshot and keeps it for as long as its session lives.
 fn hold(mut connection: Connection) -> Result<Held, ConnectorError> {
     let low = slot::insert_lsn(&mut connection)?;
+    // The session waits while others read.
+    connection.batch_execute("SET idle_in_transaction_session_timeout = 0")?;
     connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
     let rows = connection.query("SELECT pg_current_snapshot(), pg_export_snapshot()")?;
     let row = rows.first().ok_or_else(|| ConnectorError::internal("snapshot", "the server gave no snapshot"))?;
