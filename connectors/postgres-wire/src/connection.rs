@@ -161,7 +161,17 @@ pub(crate) fn no_nul(sql: &str) -> Result<&str, Error> {
 impl Connection {
     /// Reaches the server, encrypts, logs in and puts the session into a known state.
     pub fn connect(config: &ConnectConfig) -> Result<Self, Error> {
-        let session = handshake::connect(config)?;
+        Self::open(config, false)
+    }
+
+    /// As [`Connection::connect`], for a session that takes commands about the server's log beside simple queries. It takes no
+    /// parameters.
+    pub fn connect_to_log(config: &ConnectConfig) -> Result<Self, Error> {
+        Self::open(config, true)
+    }
+
+    fn open(config: &ConnectConfig, log: bool) -> Result<Self, Error> {
+        let session = handshake::connect(config, log)?;
         let server_version = session.parameters.get("server_version").map_or(0, |text| version_number(text));
         let mut made = Self {
             transport: session.transport,

@@ -99,7 +99,8 @@ fn start_tls(stream: &mut HostTcpStream, config: &ConnectConfig, timeout: Durati
     }
 }
 
-pub(crate) fn connect(config: &ConnectConfig) -> Result<Session, Error> {
+/// With `log`, the session takes commands about the server's log too.
+pub(crate) fn connect(config: &ConnectConfig, log: bool) -> Result<Session, Error> {
     let timeout = Duration::from_secs(config.connect_timeout_seconds);
     let mut stream = HostTcpStream::connect(&config.host, config.port, timeout).map_err(|error| explain_connect(config, error))?;
     stream.set_timeout(timeout);
@@ -113,7 +114,8 @@ pub(crate) fn connect(config: &ConnectConfig) -> Result<Session, Error> {
         ("client_encoding", "UTF8"),
         ("application_name", config.application_name.as_str()),
     ];
-    for (name, value) in parameters {
+    let replication = log.then_some(("replication", "database"));
+    for (name, value) in parameters.into_iter().chain(replication) {
         for text in [name, value] {
             startup.extend_from_slice(text.as_bytes());
             startup.push(0);

@@ -290,10 +290,24 @@ impl Transport {
 
     /// Whether a message is there or on its way in, without waiting.
     pub(crate) fn poll(&mut self) -> Result<bool, Error> {
-        if self.at < self.chunk.len() {
+        self.poll_with((SMALL_READ, 1), Duration::ZERO)
+    }
+
+    /// The same within `timeout`, by large reads.
+    pub(crate) fn poll_for(&mut self, timeout: Duration) -> Result<bool, Error> {
+        self.poll_with(COPY_READ, timeout)
+    }
+
+    /// Whether bytes have come that were not looked at.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.at < self.chunk.len()
+    }
+
+    fn poll_with(&mut self, (max, min): (u32, u32), timeout: Duration) -> Result<bool, Error> {
+        if self.has_unread() {
             return Ok(true);
         }
-        match self.stream.read_chunk(SMALL_READ, 1, Duration::ZERO) {
+        match self.stream.read_chunk(max, min, timeout) {
             Ok(ReadOutcome::Data(bytes)) => {
                 self.chunk = bytes;
                 self.at = 0;

@@ -21,13 +21,16 @@ fn setting(connection: &mut Connection, name: &str) -> Result<String, ConnectorE
     Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned())
 }
 
+/// Looks at one thing.
+type Look = fn(&mut PostgresSource, &[&StreamContext]) -> Result<CheckItem, ConnectorError>;
+
 /// What reading changes needs of the server, slot and publication; nothing if no stream is read by its changes.
 pub(crate) fn check(source: &mut PostgresSource, streams: &[StreamContext]) -> Vec<CheckItem> {
     let streams: Vec<&StreamContext> = streams.iter().filter(|stream| stream.sync_mode == SyncMode::Cdc).collect();
     if streams.is_empty() {
         return Vec::new();
     }
-    let looks: [(&str, fn(&mut PostgresSource, &[&StreamContext]) -> Result<CheckItem, ConnectorError>); 5] = [
+    let looks: [(&str, Look); 5] = [
         ("wal_level", wal_level),
         ("replication role", role),
         ("replication slot", slot),

@@ -65,7 +65,7 @@ impl From<ConnectorError> for WindowError {
     }
 }
 
-fn explain(error: Error, names: &Names) -> ConnectorError {
+pub(super) fn explain(error: Error, names: &Names) -> ConnectorError {
     match error.sqlstate() {
         Some("42704") => source_changed(
             format!("publication `{}` was not there when some of the changes were made", names.publication),

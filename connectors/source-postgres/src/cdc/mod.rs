@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod cut;
 mod feed;
+mod follow;
 mod lsn;
 mod pgoutput;
 mod plan;

@@ -24,8 +24,8 @@ use std::time::Instant;
 const BATCH_ROWS: usize = 10_000;
 /// The same in bytes of the log's messages.
 const BATCH_BYTES: usize = 8 << 20;
-/// The code of an error that only [`Reader::window`] sees.
-const NEEDS_TEXT: &str = "needs_text";
+/// The code of an error that no one sees: the values must be asked for as text.
+pub(super) const NEEDS_TEXT: &str = "needs_text";
 
 /// A transaction on its way.
 struct Open {
@@ -37,14 +37,14 @@ struct Open {
 }
 
 /// All streams of a task.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     tables: Vec<Table<'a>>,
     by_oid: HashMap<u32, usize>,
-    connect: ConnectConfig,
+    pub(super) connect: ConnectConfig,
     catalog: &'a mut Connection,
     output: &'a mut SourceOutput,
     /// Everything before was taken in.
-    covered: Lsn,
+    pub(super) covered: Lsn,
     open: Option<Open>,
     /// The last change taken in, by commit and place.
     last: (Lsn, i64),
@@ -54,10 +54,10 @@ struct Reader<'a> {
     unmarked: bool,
     max_bytes: usize,
     /// Values come in their send form.
-    binary: bool,
+    pub(super) binary: bool,
 }
 
-/// Reads from `resume`, or where the slot stands, up to the end of the log as it is now.
+/// Reads from `resume`, or where the slot stands, up to the end of the log as it is now, or on and on.
 pub(crate) fn read(
     source: &mut PostgresSource,
     request: &ReadRequest,
@@ -65,10 +65,6 @@ pub(crate) fn read(
 ) -> Result<ReadSummary, ConnectorError> {
     if let Some(other) = request.streams.iter().find(|stream| stream.sync_mode != SyncMode::Cdc) {
         return Err(ConnectorError::config("sync_mode", format!("stream `{}` is not read by its changes", other.name)));
-    }
-    if request.follow {
-        return Err(ConnectorError::config("follow", "changes are read up to the end of the log, and not beyond")
-            .with_hint("run again for the next ones"));
     }
     host_ffi::mark("source.read.start");
     let mut perf = ReadPerf::default();
@@ -109,6 +105,11 @@ pub(crate) fn read(
     };
     perf.query_ns += nanos(started);
     let started = Instant::now();
+    if request.follow {
+        connection.close();
+        reader.follow(&names, confirmed)?;
+        return Ok(output.summary(perf));
+    }
     reader.windows(&mut connection, &names, confirmed, log.flushed, resume)?;
     perf.fetch_ns += nanos(started);
     connection.close();
@@ -204,8 +205,7 @@ impl Reader<'_> {
     /// Reads one window; anew with values as text if a table turns out to need that.
     fn window(&mut self, connection: &mut Connection, names: &Names, upto: Lsn) -> Result<(), ConnectorError> {
         loop {
-            let largest = self.tables.iter().map(|table| table.stream.limits.max_record_bytes).max().unwrap_or(0);
-            let largest = usize::try_from(largest).unwrap_or(usize::MAX);
+            let largest = self.largest();
             let binary = self.binary;
             match read_window(connection, names, binary, upto, largest, |message| self.take(message)) {
                 Ok(()) if self.open.is_some() => {
@@ -216,7 +216,7 @@ impl Reader<'_> {
                     // What was left unread spoils the session.
                     *connection = log_session(&self.connect)?;
                     self.binary = false;
-                    self.open = None;
+                    self.forget_open();
                 }
                 Err(WindowError::Failed(error)) => return Err(error),
                 Err(WindowError::TooLong(length, head)) => return Err(self.too_long(length, &head, largest)),
@@ -224,7 +224,7 @@ impl Reader<'_> {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), ConnectorError> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), ConnectorError> {
         let message = parse(bytes).map_err(|malformed| {
             ConnectorError::internal("pgoutput", format!("a malformed message in the server's log: {}", malformed.0))
         })?;
@@ -309,12 +309,40 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// The most bytes a message may have.
+    pub(super) fn largest(&self) -> usize {
+        let largest = self.tables.iter().map(|table| table.stream.limits.max_record_bytes).max().unwrap_or(0);
+        usize::try_from(largest).unwrap_or(usize::MAX)
+    }
+
+    /// Whether no transaction is on its way.
+    pub(super) fn is_between(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// Whether something was taken in since the last barrier.
+    pub(super) fn has_unmarked(&self) -> bool {
+        self.unmarked || self.waiting_rows > 0
+    }
+
+    /// Forgets the transaction on its way; it comes again.
+    pub(super) fn forget_open(&mut self) {
+        self.open = None;
+    }
+
+    /// The server has looked through the log up to here.
+    pub(super) fn nothing_before(&mut self, lsn: Lsn) {
+        if self.open.is_none() {
+            self.covered = self.covered.max(lsn);
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.waiting_rows >= BATCH_ROWS || self.waiting_bytes >= self.max_bytes
     }
 
     /// Hands everything on, and says how far it reaches.
-    fn barrier(&mut self) -> Result<(), ConnectorError> {
+    pub(super) fn barrier(&mut self) -> Result<(), ConnectorError> {
         self.flush()?;
         self.unmarked = false;
         self.output.barrier(&self.covered.position())
@@ -331,7 +359,7 @@ impl Reader<'_> {
     }
 
     /// Names the table whose change is larger than `max_record_bytes`.
-    fn too_long(&self, length: usize, head: &[u8], limit: usize) -> ConnectorError {
+    pub(super) fn too_long(&self, length: usize, head: &[u8], limit: usize) -> ConnectorError {
         let stream: Option<&StreamContext> =
             relation_of(head).and_then(|oid| self.by_oid.get(&oid)).map(|index| self.tables[*index].stream);
         let of = stream.map_or_else(String::new, |stream| format!("stream `{}`: ", stream.name));

@@ -1,6 +1,7 @@
 //! Changes: identical Arrow by both ways, every kind of change, the handover under a writer, slots that fail.
 
 mod changes;
+mod follow;
 mod handover;
 mod slots;
 mod types;

@@ -1,0 +1,152 @@
+//! The server's log as a stream: `START_REPLICATION`, and what both sides say while it runs.
+
+use crate::connection::Connection;
+use crate::copy::CopyOutError;
+use crate::error::Error;
+use crate::handshake::{unexpected, wire};
+use crate::transport::{Body, Fault};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Seconds from 1970 to 2000, where PostgreSQL begins to count.
+const EPOCH_SECONDS: u64 = 946_684_800;
+/// Kind, start, end and time in front of a plugin's message.
+const DATA_HEADER: usize = 25;
+
+/// What the server said.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LogFrame<'a> {
+    /// A message of the plugin.
+    Message(&'a [u8]),
+    /// Everything before this place was decoded, and what there was to send was sent.
+    SentUpTo {
+        /// The place in the log.
+        lsn: u64,
+        /// Whether the server waits for a word of ours, and ends the session without one.
+        reply: bool,
+    },
+    /// Nothing came before the deadline.
+    Nothing,
+}
+
+/// The log on its way. Dropped, it leaves the session unusable: close it.
+pub struct LogStream {
+    connection: Connection,
+    max_message: usize,
+}
+
+impl LogStream {
+    /// Starts sending. `connection` comes from [`Connection::connect_to_log`]; messages of more than `max_message` bytes are
+    /// refused before they are read.
+    pub fn start(mut connection: Connection, command: &str, max_message: usize) -> Result<Self, Error> {
+        connection.send_simple(command)?;
+        let (tag, body) = connection.next(0).map_err(wire)?;
+        match tag {
+            // CopyBothResponse.
+            b'W' => Ok(Self { connection, max_message: max_message.saturating_add(DATA_HEADER) }),
+            b'E' => {
+                let body = body.to_vec();
+                Err(connection.recover(body))
+            }
+            other => {
+                connection.transport.mark_broken();
+                Err(unexpected(other))
+            }
+        }
+    }
+
+    /// What comes next, within `timeout`.
+    pub fn next(&mut self, timeout: Duration) -> Result<LogFrame<'_>, CopyOutError> {
+        if !self.connection.transport.poll_for(timeout).map_err(CopyOutError::Wire)? {
+            return Ok(LogFrame::Nothing);
+        }
+        let tag = match self.connection.transport.message(self.max_message) {
+            Ok((tag, _)) => tag,
+            Err(Fault::Wire(error)) => return Err(CopyOutError::Wire(error)),
+            Err(Fault::TooLong(length)) => return Err(CopyOutError::TooLong { length: length.saturating_sub(DATA_HEADER) }),
+        };
+        match tag {
+            b'd' => frame(self.connection.transport.last().1).map_err(CopyOutError::Wire),
+            b'N' | b'S' | b'A' => Ok(LogFrame::Nothing),
+            b'E' => {
+                let body = self.connection.transport.last().1.to_vec();
+                Err(CopyOutError::Wire(self.connection.recover(body)))
+            }
+            other => {
+                self.connection.transport.mark_broken();
+                Err(CopyOutError::Wire(if other == b'c' {
+                    Error::protocol("the server has ended the stream of its log")
+                } else {
+                    unexpected(other)
+                }))
+            }
+        }
+    }
+
+    /// Whether the next frame has begun to come already.
+    pub fn has_more(&self) -> bool {
+        self.connection.transport.has_unread()
+    }
+
+    /// Tells the server what has come here, and what is durable: that it may let go.
+    pub fn feedback(&mut self, received: u64, durable: u64) -> Result<(), Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = now.saturating_sub(Duration::from_secs(EPOCH_SECONDS)).as_micros() as u64;
+        self.connection.transport.frame(b'd', |out| {
+            out.push(b'r');
+            // Received, made durable, applied; the time; no answer is needed.
+            for number in [received.max(durable), durable, durable, now] {
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+            out.push(0);
+        })?;
+        self.connection.transport.flush()
+    }
+
+    /// After [`CopyOutError::TooLong`]: the first `up_to` bytes of the plugin's message that was refused.
+    pub fn refused_head(&mut self, up_to: usize) -> Result<&[u8], Error> {
+        let head = self.connection.transport.refused_head(DATA_HEADER + up_to)?;
+        Ok(head.get(DATA_HEADER..).unwrap_or_default())
+    }
+
+    /// Ends the session.
+    pub fn close(self) {
+        self.connection.close();
+    }
+}
+
+fn frame(body: &[u8]) -> Result<LogFrame<'_>, Error> {
+    let mut parts = Body::new(body);
+    match parts.bytes(1)? {
+        b"w" => {
+            parts.bytes(DATA_HEADER - 1)?;
+            Ok(LogFrame::Message(parts.rest()))
+        }
+        b"k" => {
+            let place = parts.bytes(8)?;
+            parts.bytes(8)?;
+            let reply = parts.bytes(1)? == [1];
+            let lsn = place.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            Ok(LogFrame::SentUpTo { lsn, reply })
+        }
+        _ => Err(Error::protocol("an unknown message in the stream of the server's log")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_told_apart_and_cut_ones_refused() {
+        let mut data = b"w".to_vec();
+        data.extend_from_slice(&[0; 24]);
+        data.extend_from_slice(b"message");
+        assert_eq!(frame(&data).unwrap(), LogFrame::Message(b"message"));
+        let alive = b"k\0\0\0\x16\xB3\x74\xD8\x48\0\0\0\0\0\0\0\0\x01";
+        assert_eq!(frame(alive).unwrap(), LogFrame::SentUpTo { lsn: 0x16_B374_D848, reply: true });
+        for length in 0..alive.len() {
+            assert!(frame(&alive[..length]).is_err());
+        }
+        assert!(frame(&data[..20]).is_err() && frame(b"x").is_err());
+    }
+}
