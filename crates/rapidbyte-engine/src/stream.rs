@@ -12,7 +12,8 @@ use crate::task::{self, Moved, Share, blocking};
 use rapidbyte_runtime::{NoState, PartitionPlan, PlanRequest, PrepareRequest, PublishRequest, SourceInstance, StateAccess, mark};
 use rapidbyte_state::{GenerationRecord, GenerationState, PipelineId, StateStore};
 use rapidbyte_types::{
-    CommitState, ConnectorError, ErrorCategory, Generation, Partition, PublishSummary, Receipt, RunContext, StreamContext, SyncMode,
+    CommitState, ConnectorError, ErrorCategory, Generation, Partition, Position, PublishSummary, Receipt, RunContext,
+    StreamContext, SyncMode,
 };
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +47,8 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
     let mut claimed = first_claim;
     let newest_before = claimed.newest_generation;
     let mut first: Option<String> = None;
+    // Of all attempts: a retry goes on at the snapshot that it holds.
+    let mut planner = None;
     let mut report = StreamReport {
         stream: stream.name.clone(),
         rows_read: 0,
@@ -62,7 +65,8 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
     };
     loop {
         let attempt = report.attempts;
-        let error = match (Attempt { run, stream: &stream, attempt, newest_before }).go(claimed, &mut report).await {
+        let attempt = Attempt { run, stream: &stream, attempt, newest_before };
+        let error = match attempt.go(claimed, &mut planner, &mut report).await {
             Ok(output_closed) => return Ok((report, output_closed)),
             Err(error) => error.in_stream(&stream.name),
         };
@@ -118,7 +122,12 @@ impl Attempt<'_> {
     }
 
     /// One attempt; says whether the reader of the output went away.
-    async fn go(&self, claimed: Claimed, report: &mut StreamReport) -> Result<bool, EngineError> {
+    async fn go(
+        &self,
+        claimed: Claimed,
+        planner: &mut Option<SourceInstance>,
+        report: &mut StreamReport,
+    ) -> Result<bool, EngineError> {
         let run = self.run;
         let fingerprint = Fingerprint::new(self.stream, &run.kit.prints());
         let mut noted = self.noted(&fingerprint).await?;
@@ -128,7 +137,7 @@ impl Attempt<'_> {
             (claimed, noted) = load::given_up(claimed, noted);
         }
         if self.open_ended() {
-            return self.go_on_open_ended(claimed, noted, report).await;
+            return self.go_on_open_ended(claimed, noted, planner, report).await;
         }
         if claimed.generation.as_ref().is_some_and(load::is_open_ended) {
             return Err(self.stuck(load::Stuck::Incremental));
@@ -154,7 +163,7 @@ impl Attempt<'_> {
                 self.publish(generation, claimed.epoch, &snapshot, report).await?;
                 Ok(false)
             }
-            Start::Plan { pinned, next } => self.plan_and_move(claimed, pinned, next, &fingerprint, report).await,
+            Start::Plan { pinned, next } => self.plan_and_move(claimed, (pinned, next), &fingerprint, planner, report).await,
         }
     }
 
@@ -188,7 +197,7 @@ impl Attempt<'_> {
         let message = match why {
             load::Stuck::Incremental => "the stream is loaded incrementally so far, and can't become a full refresh on its way",
             load::Stuck::OtherWay => {
-                "the stream's incremental load was begun with another `write_mode`, key, target or other `columns`"
+                "the stream's incremental load was begun with another `write_mode`, key, target, `filter` or other `columns`"
             }
         };
         let error = ConnectorError::config("mode_changed", message)
@@ -201,12 +210,13 @@ impl Attempt<'_> {
         &self,
         claimed: Claimed,
         noted: Option<Noted>,
+        planner: &mut Option<SourceInstance>,
         report: &mut StreamReport,
     ) -> Result<bool, EngineError> {
         let run = self.run;
         let print = OpenPrint::new(self.stream);
         let (pinned, next) = load::start_open_ended(&claimed, noted, &print).map_err(|why| self.stuck(why))?;
-        let (planner, plan) = self.plan(pinned.clone()).await?;
+        let plan = self.plan(pinned.clone(), planner).await?;
         if let Some(pinned) = &pinned
             && pinned.snapshot != plan.snapshot
         {
@@ -241,19 +251,38 @@ impl Attempt<'_> {
         if ends.output_closed {
             return Ok(true);
         }
-        self.confirm(planner, &load, ends.last).await?;
+        self.confirm(planner, ends.position(&load)).await?;
         Ok(false)
     }
 
-    /// Asks the source how the stream is read. The planner holds what the plan pins.
-    async fn plan(&self, pinned: Option<Generation>) -> Result<(SourceInstance, PartitionPlan), EngineError> {
+    /// Asks the source how the stream is read, on the planner of the attempt before if there was one: it holds what the plan pins.
+    /// After an error it is not asked again. What it was connected to may be what failed, so a fresh one is asked in its place.
+    async fn plan(&self, pinned: Option<Generation>, held: &mut Option<SourceInstance>) -> Result<PartitionPlan, EngineError> {
         let run = self.run;
-        let state: Arc<dyn StateAccess> = Arc::new(NoState);
-        let mut planner = run.kit.open_source(Some(self.stream), &state).await?;
         // A transform with a state has to see all rows in one order.
         let max_partitions = if run.kit.stateful().is_some() { 1 } else { run.parallelism };
-        let request = PlanRequest { run: self.context(), stream: self.stream.clone(), max_partitions, pinned };
-        let plan = planner.plan_partitions(request).await.map_err(|error| self.source_error(error))?;
+        let request = || PlanRequest {
+            run: self.context(),
+            stream: self.stream.clone(),
+            max_partitions,
+            pinned: pinned.clone(),
+        };
+        let mut planned = None;
+        if let Some(mut planner) = held.take() {
+            match planner.plan_partitions(request()).await {
+                Ok(plan) => planned = Some((planner, plan)),
+                Err(error) => tracing::debug!(stream = %self.stream.name, error = %error, "the planner is replaced"),
+            }
+        }
+        let (planner, plan) = match planned {
+            Some(planned) => planned,
+            None => {
+                let state: Arc<dyn StateAccess> = Arc::new(NoState);
+                let mut planner = run.kit.open_source(Some(self.stream), &state).await?;
+                let plan = planner.plan_partitions(request()).await.map_err(|error| self.source_error(error))?;
+                (planner, plan)
+            }
+        };
         if plan.partitions.is_empty() || plan.partitions.iter().any(|partition| partition.id.starts_with(RESERVED_PREFIX)) {
             let message = format!("the plan has no partitions, or one whose id begins with `{RESERVED_PREFIX}`");
             return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
@@ -265,19 +294,20 @@ impl Attempt<'_> {
             );
             return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
         }
-        Ok((planner, plan))
+        *held = Some(planner);
+        Ok(plan)
     }
 
     async fn plan_and_move(
         &self,
         claimed: Claimed,
-        pinned: Option<Generation>,
-        next: u64,
+        (pinned, next): (Option<Generation>, u64),
         fingerprint: &Fingerprint,
+        planner: &mut Option<SourceInstance>,
         report: &mut StreamReport,
     ) -> Result<bool, EngineError> {
         let run = self.run;
-        let (planner, plan) = self.plan(pinned.clone()).await?;
+        let plan = self.plan(pinned.clone(), planner).await?;
         let resumed = pinned.as_ref().filter(|pinned| pinned.snapshot == plan.snapshot);
         let number = resumed.map_or(next, |pinned| pinned.number);
         let load = Load {
@@ -296,8 +326,13 @@ impl Attempt<'_> {
         if ends.output_closed {
             return Ok(true);
         }
+        let position = ends.position(&load);
+        if position.is_none() {
+            // All of the snapshot is durable, and to publish a large table takes long: the source's server need not wait for it.
+            self.close(planner).await;
+        }
         self.publish(number, load.epoch, &load.generation.snapshot, report).await?;
-        if let Err(error) = self.confirm(planner, &load, ends.last).await {
+        if let Err(error) = self.confirm(planner, position).await {
             // The load is finished: to try all of it again would be another load, which `append` would add.
             tracing::warn!(stream = %self.stream.name, error = %error, "the source could not be told that its rows are durable");
         }
@@ -343,7 +378,8 @@ impl Attempt<'_> {
         load.generation.partitions.iter().map(share).filter(|share| !share.receipt.as_ref().is_some_and(|r| r.last)).collect()
     }
 
-    /// Moves the shares side by side. The first failure ends them all: a new claim would fence them anyway.
+    /// Moves the shares side by side. Where one fails and will be tried again, the others end first: the next claim would fence
+    /// them, and what they have read would be read again. A failure that no retry mends ends them all.
     async fn move_shares(&self, shares: Vec<Share>, report: &mut StreamReport) -> Result<Ends, EngineError> {
         let run = self.run;
         let mut tasks: JoinSet<Result<Moved, EngineError>> = JoinSet::new();
@@ -356,11 +392,15 @@ impl Attempt<'_> {
                 task::run(&run.kit, share, Arc::clone(&run.state), Arc::clone(&run.observer), peek).await
             });
         }
-        let mut ends = Ends::default();
+        let (mut ends, mut failed) = (Ends::default(), None);
         while let Some(joined) = tasks.join_next().await {
             let lost = || EngineError::internal(Stage::Engine, "task_lost", "a task ended without a word");
             let moved = match joined.unwrap_or_else(|_| Err(lost())) {
                 Ok(moved) => moved,
+                Err(error) if retry::wait_for(&error, self.attempt, run.max_retries).is_some() => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
                 Err(error) => {
                     // The next claim comes only when every task of the stream has ended.
                     tasks.shutdown().await;
@@ -386,7 +426,10 @@ impl Attempt<'_> {
             ends.output_closed |= moved.output_closed;
             ends.last = moved.end.or(ends.last);
         }
-        Ok(ends)
+        match failed {
+            Some(error) if !ends.output_closed => Err(error),
+            _ => Ok(ends),
+        }
     }
 
     async fn publish(&self, generation: u64, epoch: u64, snapshot: &str, report: &mut StreamReport) -> Result<(), EngineError> {
@@ -444,19 +487,24 @@ impl Attempt<'_> {
         Ok(generations.into_iter().find(|of| of.number == generation).map(|of| of.snapshot).unwrap_or_default())
     }
 
-    /// Tells the source what is durable, where the shares have one position in common.
-    async fn confirm(&self, mut planner: SourceInstance, load: &Load, last: Option<Receipt>) -> Result<(), EngineError> {
-        let one = load.generation.partitions.len() == 1;
+    /// Tells the source what is durable, and lets it go.
+    async fn confirm(&self, planner: &mut Option<SourceInstance>, position: Option<Position>) -> Result<(), EngineError> {
         mark("engine.confirm.before");
-        if let (true, Some(position)) = (one, last.and_then(|receipt| receipt.position)) {
+        if let (Some(planner), Some(position)) = (planner.as_mut(), position) {
             planner.confirm(position).await.map_err(|error| self.source_error(error))?;
         }
         mark("engine.confirm.after");
+        self.close(planner).await;
+        Ok(())
+    }
+
+    /// Ends the planner, and with it whatever it pins at the source.
+    async fn close(&self, planner: &mut Option<SourceInstance>) {
+        let Some(planner) = planner.take() else { return };
         if let Err(error) = planner.close().await {
-            // The rows are published; a source that can't say goodbye takes nothing away from that.
+            // The rows are durable; a source that can't say goodbye takes nothing away from that.
             tracing::warn!(stream = %self.stream.name, error = %error, "the source did not close cleanly");
         }
-        Ok(())
     }
 }
 
@@ -464,4 +512,12 @@ impl Attempt<'_> {
 struct Ends {
     last: Option<Receipt>,
     output_closed: bool,
+}
+
+impl Ends {
+    /// What may be let go at the source, where the shares have one position in common.
+    fn position(&self, load: &Load) -> Option<Position> {
+        let one = load.generation.partitions.len() == 1;
+        self.last.as_ref().filter(|_| one).and_then(|receipt| receipt.position.clone())
+    }
 }
