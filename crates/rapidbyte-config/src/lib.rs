@@ -17,5 +17,5 @@ mod suggest;
 pub use connector_config::{ConfigGrants, ConfigSchema, InvalidConfig};
 pub use error::{ConfigError, ConfigErrorKind, Mark};
 pub use manifest::{Manifest, ManifestError};
-pub use plan::{ConnectorPlan, ConnectorRef, PipelinePlan};
+pub use plan::{ConnectorPlan, ConnectorRef, PipelinePlan, SelectionError, StreamPattern};
 pub use secrets::{Redactor, Secret, Secrets};

@@ -112,12 +112,18 @@ static KEYS: &[KeyInfo] = &[
     required(
         "source.streams[].name",
         KeyKind::Text,
-        "The stream's name at the source. `schema.table` means the namespace `schema`, unless `namespace` is given.",
+        "The stream's name at the source. `schema.table` means the namespace `schema`, unless `namespace` is given. With `*` (any \
+         text) or `?` (any character) it is a pattern: all streams that match are read, under these settings.",
     ),
     derived(
         "source.streams[].namespace",
         KeyKind::TextOrNull,
         "The schema, database or group of the stream. When it is given, also as `null`, `name` is taken as it stands.",
+    ),
+    derived(
+        "source.streams[].exclude",
+        KeyKind::TextList,
+        "Names or patterns that a pattern leaves out; without a dot they match within any namespace.",
     ),
     optional("source.streams[].sync_mode", KeyKind::Word(SyncMode::WORDS), "\"full_refresh\"", "How the stream is read."),
     derived("source.streams[].cursor_field", KeyKind::Text, "The column that orders an `incremental` read; nothing without it."),
@@ -133,11 +139,17 @@ static KEYS: &[KeyInfo] = &[
         "What an `incremental` read does about rows whose cursor is NULL; `fail` when absent.",
     ),
     derived("source.streams[].columns", KeyKind::TextList, "The columns to read, in this order; all of them when absent."),
+    derived(
+        "source.streams[].filter",
+        KeyKind::Text,
+        "Which rows to read: one SQL expression of the source's, as after `WHERE`; all rows when absent.",
+    ),
     derived("source.streams[].destination", KeyKind::Object, "What is different at the destination for this stream."),
     derived(
         "source.streams[].destination.table",
         KeyKind::Text,
-        "The table to write, as `table` or `schema.table`; the stream's name without its namespace when absent.",
+        "The table to write, as `table` or `schema.table`; the stream's name without its namespace when absent. For a pattern, `*` \
+         stands for each stream's name, as in `raw.*`.",
     ),
     derived(
         "source.streams[].destination.write_mode",

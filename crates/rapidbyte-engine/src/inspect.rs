@@ -3,6 +3,7 @@
 use crate::error::{EngineError, Stage};
 use crate::kit::{Kit, Operator};
 use crate::run::{load_kit, open_state};
+use crate::select::select;
 use crate::task::blocking;
 use arrow_ipc::convert::try_schema_from_ipc_buffer;
 use rapidbyte_config::PipelinePlan;
@@ -107,12 +108,39 @@ pub(crate) async fn check(operator: &Operator, plan: &PipelinePlan) -> CheckRepo
         }
     };
     report.fine("connectors", "load", "configuration, manifests and permissions are valid");
+    let selected = selected(&kit, plan, &mut report).await;
+    let plan = selected.as_ref().unwrap_or(plan);
     source(&kit, plan, &mut report).await;
     for index in 0..kit.transforms() {
         transform(&kit, index, plan, &mut report).await;
     }
     destination(&kit, plan, &mut report).await;
     report
+}
+
+/// The plan with its patterns resolved, or nothing where it has none, or they can't be.
+async fn selected(kit: &Arc<Kit>, plan: &PipelinePlan, report: &mut CheckReport) -> Option<PipelinePlan> {
+    if plan.patterns.is_empty() {
+        return None;
+    }
+    let selection = match select(kit, plan).await {
+        Ok(selection) => selection,
+        Err(error) => {
+            report.fail("streams", "patterns", &error);
+            return None;
+        }
+    };
+    let named = plan.streams.len();
+    let chosen: Vec<String> = selection.plan.streams.iter().skip(named).map(|stream| format!("`{}`", stream.name)).collect();
+    let shown = chosen.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if chosen.len() > 20 { ", …" } else { "" };
+    report.fine("streams", "patterns", format!("they stand for {} streams: {shown}{more}", chosen.len()));
+    for (pattern, exclusion) in selection.idle {
+        let message = format!("`{exclusion}` leaves no stream of `{pattern}` out");
+        let hint = Some("`rapidbyte discover <PIPELINE>` lists the names; take it out if it is not needed".to_owned());
+        report.say("streams", CheckItem { name: "exclude".into(), status: CheckStatus::Warning, message, hint });
+    }
+    Some(selection.plan)
 }
 
 async fn source(kit: &Arc<Kit>, plan: &PipelinePlan, report: &mut CheckReport) {

@@ -67,7 +67,8 @@ impl Kit {
         let transforms = plan.transforms.iter().map(|of| part(operator, plan, of, Role::Transform, &mut secrets));
         let transforms = transforms.collect::<Result<Vec<_>, _>>()?;
         let destination = part(operator, plan, &plan.destination, Role::Destination, &mut secrets)?;
-        able(&source, &destination, &plan.streams)?;
+        let patterns = plan.patterns.iter().map(|pattern| pattern.template().clone());
+        able(&source, &destination, &plan.streams.iter().cloned().chain(patterns).collect::<Vec<_>>())?;
         let memory = plan.resources.max_memory;
         let budget = CHANNEL_BUDGET.min(memory / 4);
         Ok(Self {
@@ -311,8 +312,11 @@ fn able(source: &Part, destination: &Part, streams: &[StreamContext]) -> Result<
         }
         let has = |features: Option<&Vec<String>>, feature: &str| features.is_some_and(|all| all.iter().any(|one| one == feature));
         let source_has = |feature| has(reads.roles.source.as_ref().map(|role| &role.features), feature);
-        let keys =
-            [("safe_boundary", stream.safe_boundary.is_some()), ("null_cursor", stream.null_cursor != NullCursorPolicy::Fail)];
+        let keys = [
+            ("safe_boundary", stream.safe_boundary.is_some()),
+            ("null_cursor", stream.null_cursor != NullCursorPolicy::Fail),
+            ("filter", stream.filter.is_some()),
+        ];
         if let Some((key, _)) = keys.into_iter().find(|(key, set)| *set && !source_has(key)) {
             let error = ConnectorError::config("unsupported_key", format!("`{}` does not know `{key}`", source.name))
                 .with_hint(format!("leave `{key}` out"));

@@ -52,6 +52,7 @@ mod peek;
 mod report;
 mod retry;
 mod run;
+mod select;
 mod stream;
 mod task;
 mod transform_state;

@@ -89,7 +89,7 @@ const OPEN_ENDED: &str = "~";
 pub(crate) enum Stuck {
     /// The open generation is an incremental one, the pipeline asks for a full refresh.
     Incremental,
-    /// Write mode, key, columns or target are other ones.
+    /// Write mode, key, columns, filter or target are other ones.
     OtherWay,
 }
 
@@ -162,6 +162,10 @@ impl Fingerprint {
         part("columns");
         for column in stream.selected_columns.iter().flatten() {
             part(column);
+        }
+        if let Some(filter) = &stream.filter {
+            part("filter");
+            part(filter);
         }
         part(stream.write_mode.as_str());
         part(&stream.target.to_string());
@@ -289,6 +293,9 @@ mod tests {
         assert_eq!(start_open_ended(&claimed(3, Some(open), vec![]), None, &other), Err(Stuck::OtherWay));
         stream.primary_key = vec!["id".into()];
         assert_ne!(OpenPrint::new(&stream), other);
+        let unfiltered = OpenPrint::new(&stream);
+        stream.filter = Some("id > 5".into());
+        assert_ne!(OpenPrint::new(&stream), unfiltered);
         // A full refresh that was not finished gives way.
         assert!(!is_open_ended(&generation(3, "a")));
         assert_eq!(start_open_ended(&claimed(3, Some(generation(3, "a")), vec![]), None, &other), Ok((None, 4)));

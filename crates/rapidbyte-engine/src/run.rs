@@ -7,6 +7,7 @@ use crate::kit::{Kit, Operator};
 use crate::observe::{Observer, RunEvent};
 use crate::report::{RunReport, StreamReport, Timings};
 use crate::retry;
+use crate::select;
 use crate::stream::{self, Run};
 use crate::task::blocking;
 use rapidbyte_config::PipelinePlan;
@@ -65,10 +66,14 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
         () = cancel.cancelled() => return Err(cancelled()),
         begun = begin(operator, plan) => begun?,
     };
-    let source_identity = tokio::select! {
+    let settled = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(cancelled()),
-        identity = settle_identity(&begun, plan) => identity,
+        settled = settle(&begun, plan) => settled,
+    };
+    let (source_identity, streams) = match settled {
+        Ok((identity, streams)) => (Ok(identity), streams),
+        Err(error) => (Err(error), Vec::new()),
     };
     let run = Arc::new(Run {
         kit: Arc::clone(&begun.kit),
@@ -87,15 +92,11 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
     let results = match source_identity {
         Err(error) => Err(error),
         Ok(_) => {
-            observer.event(RunEvent::Started {
-                run_id: &begun.context.run_id,
-                pipeline: &plan.pipeline,
-                streams: plan.streams.len(),
-            });
+            observer.event(RunEvent::Started { run_id: &begun.context.run_id, pipeline: &plan.pipeline, streams: streams.len() });
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => Err(cancelled()),
-                results = move_streams(&run, &plan.streams, plan.resources.parallelism) => results,
+                results = move_streams(&run, &streams, plan.resources.parallelism) => results,
             }
         }
     };
@@ -120,6 +121,16 @@ async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Begun, Engine
     }
     let context = RunContext { pipeline_id: pipeline.to_string(), pipeline: plan.pipeline.clone(), run_id, attempt: 1 };
     Ok(Begun { kit, state, guard, pipeline, context })
+}
+
+/// Asks the source what data it leads to, and which streams the plan's patterns stand for.
+async fn settle(begun: &Begun, plan: &PipelinePlan) -> Result<(String, Vec<StreamContext>), EngineError> {
+    let identity = settle_identity(begun, plan).await?;
+    let selection = retry::again(plan.resources.max_retries, || select::select(&begun.kit, plan)).await?;
+    for (pattern, exclusion) in &selection.idle {
+        tracing::warn!(pattern = %pattern, exclude = %exclusion, "an exclusion leaves no stream out");
+    }
+    Ok((identity, selection.plan.streams))
 }
 
 /// Asks the source what data it leads to, and holds the pipeline to it.

@@ -193,6 +193,7 @@ impl From<ours::StreamContext> for wit::StreamContext {
             cursor_field,
             safe_boundary,
             null_cursor,
+            filter,
             primary_key,
             selected_columns,
             limits,
@@ -201,6 +202,7 @@ impl From<ours::StreamContext> for wit::StreamContext {
         let boundary = safe_boundary.map(|boundary| (ours::StreamContext::SAFE_BOUNDARY.to_owned(), boundary.to_string()));
         let nulls = (null_cursor != ours::NullCursorPolicy::Fail)
             .then(|| (ours::StreamContext::NULL_CURSOR.to_owned(), null_cursor.to_string()));
+        let filter = filter.map(|filter| (ours::StreamContext::FILTER.to_owned(), filter));
         Self {
             name: name.into(),
             target: target.into(),
@@ -211,7 +213,7 @@ impl From<ours::StreamContext> for wit::StreamContext {
             selected_columns,
             limits: limits.into(),
             policies: policies.into(),
-            extensions: boundary.into_iter().chain(nulls).collect(),
+            extensions: boundary.into_iter().chain(nulls).chain(filter).collect(),
         }
     }
 }

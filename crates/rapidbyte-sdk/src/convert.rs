@@ -188,6 +188,7 @@ fn context_from_wit(context: w::StreamContext) -> StreamContext {
     StreamContext {
         safe_boundary: said(StreamContext::SAFE_BOUNDARY).and_then(|text| text.parse().ok()),
         null_cursor: said(StreamContext::NULL_CURSOR).and_then(|text| text.parse().ok()).unwrap_or(NullCursorPolicy::Fail),
+        filter: said(StreamContext::FILTER).map(str::to_owned),
         name: name_from_wit(name),
         target: name_from_wit(target),
         sync_mode: sync_mode_from_wit(sync_mode),

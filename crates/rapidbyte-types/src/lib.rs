@@ -4,6 +4,7 @@
 //! the plain Rust face of a record in `wit/v2/types.wit`; conversion happens once per side, in a `convert` module.
 
 mod error;
+mod filter;
 mod generation;
 mod incremental;
 mod stream;
@@ -11,6 +12,7 @@ mod summary;
 mod words;
 
 pub use error::{BackoffClass, CommitState, ConnectorError, ErrorCategory, ErrorScope};
+pub use filter::{NoRowFilter, RowFilter};
 pub use generation::{DeadLetter, Generation, Partition, Receipt};
 pub use incremental::{Lookback, NullCursorPolicy, SafeBoundary, UnknownBoundary};
 pub use stream::{Limits, Policies, Position, RunContext, StreamContext, StreamName};

@@ -131,6 +131,8 @@ pub struct StreamContext {
     pub safe_boundary: Option<SafeBoundary>,
     /// What an incremental read does about rows whose cursor is NULL.
     pub null_cursor: NullCursorPolicy,
+    /// Which rows are read, as a [`crate::RowFilter`] in the source's own SQL; `None` = all. Whoever runs it checks it again.
+    pub filter: Option<String>,
     /// The key for upserts, in order; empty = the source's own.
     pub primary_key: Vec<String>,
     /// `None` = every column, else exactly these, in this order.
@@ -147,6 +149,9 @@ impl StreamContext {
     /// The same for [`StreamContext::null_cursor`].
     pub const NULL_CURSOR: &'static str = "rapidbyte.null_cursor";
 
+    /// The same for [`StreamContext::filter`].
+    pub const FILTER: &'static str = "rapidbyte.filter";
+
     /// A full refresh appended under the source's own name, with default bounds and policies.
     pub fn full_refresh(name: StreamName) -> Self {
         Self {
@@ -157,6 +162,7 @@ impl StreamContext {
             cursor_field: None,
             safe_boundary: None,
             null_cursor: NullCursorPolicy::Fail,
+            filter: None,
             primary_key: Vec::new(),
             selected_columns: None,
             limits: Limits::default(),

@@ -1,10 +1,12 @@
 //! A pipeline, resolved.
 
 mod available;
+mod pattern;
 mod reference;
 mod resolve;
 
 pub use available::{NotAvailable, not_available};
+pub use pattern::{SelectionError, StreamPattern};
 
 use crate::error::ConfigError;
 use crate::secrets::Secrets;
@@ -103,6 +105,8 @@ pub struct PipelinePlan {
     pub source: ConnectorPlan,
     /// What is read and how it is written, in the document's order.
     pub streams: Vec<StreamContext>,
+    /// Patterns for further streams, in the document's order. [`PipelinePlan::with_found`] resolves them.
+    pub patterns: Vec<StreamPattern>,
     /// What rows pass through, in order.
     pub transforms: Vec<ConnectorPlan>,
     /// Where rows go.

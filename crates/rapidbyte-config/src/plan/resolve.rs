@@ -1,10 +1,12 @@
 //! From the document as written to the plan.
 
+use super::pattern::{StreamPattern, is_pattern};
 use super::{ConnectorPlan, PipelinePlan, Resources, StatePlan, available, reference};
 use crate::error::{ConfigError, ConfigErrorKind, Mark};
 use crate::spec::{ConnectorSpec, DestinationSpec, Marked, PipelineSpec, ResourcesSpec, StateBackend, StateSpec, StreamSpec};
 use rapidbyte_types::{
-    Limits, NullCursorPolicy, Policies, SafeBoundary, StreamContext, StreamName, SyncMode, UnknownBoundary, WriteMode,
+    Limits, NoRowFilter, NullCursorPolicy, Policies, RowFilter, SafeBoundary, StreamContext, StreamName, SyncMode, UnknownBoundary,
+    WriteMode,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,19 +25,28 @@ pub(super) fn resolve(spec: PipelineSpec, origin: &Path, base_dir: &Path) -> Res
     let limits = limits(&resources)?;
     let policies = policies(&destination)?;
     available::check("write_mode", destination.write_mode.as_ref(), |mode| mode.as_str())?;
-    let streams = streams.iter().map(|one| stream(one, &destination, &limits, &policies)).collect::<Result<Vec<_>, _>>()?;
+    let mut named = Vec::new();
+    let mut patterns = Vec::new();
+    for one in &streams {
+        match stream(one, &destination, &limits, &policies)? {
+            Selected::Stream(stream) => named.push((stream, one.mark)),
+            Selected::Pattern(pattern) => patterns.push(pattern),
+        }
+    }
+    let mut all = named.iter().map(|(stream, _)| stream).chain(patterns.iter().map(StreamPattern::template));
     if let Some(key) = &destination.primary_key
-        && !streams.iter().any(|(stream, _)| stream.write_mode == WriteMode::Upsert)
+        && !all.any(|stream| stream.write_mode == WriteMode::Upsert)
     {
         return Err(key_without_upsert("destination.primary_key", key.mark));
     }
-    refuse_twins(&streams)?;
+    refuse_twins(&named)?;
     Ok(PipelinePlan {
         pipeline,
         origin: origin.to_owned(),
         base_dir: base_dir.to_owned(),
         source,
-        streams: streams.into_iter().map(|(stream, _)| stream).collect(),
+        streams: named.into_iter().map(|(stream, _)| stream).collect(),
+        patterns,
         transforms,
         destination: connector(destination.connector, base_dir)?,
         state: state_plan(state, base_dir)?,
@@ -136,24 +147,37 @@ fn policies(spec: &DestinationSpec) -> Result<Policies, ConfigError> {
     })
 }
 
-fn stream(
-    spec: &StreamSpec,
-    destination: &DestinationSpec,
-    limits: &Limits,
-    policies: &Policies,
-) -> Result<(StreamContext, Mark), ConfigError> {
+/// What an entry of `streams` stands for.
+enum Selected {
+    Stream(StreamContext),
+    Pattern(StreamPattern),
+}
+
+fn stream(spec: &StreamSpec, destination: &DestinationSpec, limits: &Limits, policies: &Policies) -> Result<Selected, ConfigError> {
     available::check("sync_mode", spec.sync_mode.as_ref(), |mode| mode.as_str())?;
     available::check("write_mode", spec.write_mode.as_ref(), |mode| mode.as_str())?;
+    let pattern = spec.namespace.is_none() && is_pattern(&spec.name.value);
+    if let (false, Some(exclude)) = (pattern, &spec.exclude) {
+        let message = "`exclude` has no effect without a pattern";
+        return Err(error(ConfigErrorKind::Conflict, exclude.mark, message)
+            .with_hint("leave `exclude` out, or write a `name` with `*`, as in `public.*`"));
+    }
     let name = match &spec.namespace {
+        _ if pattern => StreamName::new(spec.name.value.clone()),
         Some(namespace) => {
             StreamName { namespace: namespace.as_ref().map(|namespace| namespace.value.clone()), name: spec.name.value.clone() }
         }
         None => split_name(&spec.name, "give `namespace` on its own, and `name` is taken as it stands")?,
     };
-    let target = match &spec.table {
-        Some(table) => split_name(table, "a table is `table` or `schema.table`")?,
-        None => StreamName::new(name.name.clone()),
-    };
+    let table = spec.table.as_ref().map(|table| split_name(table, "a table is `table` or `schema.table`")).transpose()?;
+    if let (true, Some(table), Some(written)) = (pattern, &table, &spec.table)
+        && (!table.name.contains('*') || table.namespace.as_deref().is_some_and(is_pattern))
+    {
+        let message = "all streams of a pattern would be written to one table";
+        return Err(error(ConfigErrorKind::Conflict, written.mark, message)
+            .with_hint("let `*` stand for the stream's name, as in `table: \"raw.*\"`, or leave `table` out"));
+    }
+    let target = table.clone().unwrap_or_else(|| StreamName::new(name.name.clone()));
     let sync_mode = value(spec.sync_mode.as_ref(), SyncMode::FullRefresh);
     let unread = [
         ("safe_boundary", spec.safe_boundary.as_ref().map(|key| key.mark)),
@@ -201,11 +225,27 @@ fn stream(
         safe_boundary,
         null_cursor: value(spec.null_cursor.as_ref(), NullCursorPolicy::Fail),
         primary_key,
+        filter: spec.filter.as_ref().map(filter).transpose()?.map(String::from),
         selected_columns: spec.columns.as_ref().map(|columns| columns.value.clone()),
         limits: limits.clone(),
         policies: policies.clone(),
     };
-    Ok((context, spec.mark))
+    if !pattern {
+        return Ok(Selected::Stream(context));
+    }
+    let exclude = spec.exclude.as_ref().map_or(&[][..], |exclude| &exclude.value);
+    let made = StreamPattern::new(&spec.name.value, exclude, context, table);
+    made.map(Selected::Pattern).ok_or_else(|| {
+        error(ConfigErrorKind::InvalidValue, spec.name.mark, format!("`{}` is not a pattern for names", spec.name.shown()))
+            .with_hint("patterns, also in `exclude`, are `name` or `namespace.name`, with `*` and `?`")
+    })
+}
+
+fn filter(written: &Marked<String>) -> Result<RowFilter, ConfigError> {
+    written.value.parse().map_err(|no: NoRowFilter| {
+        error(ConfigErrorKind::InvalidValue, written.mark, format!("`filter` {no}"))
+            .with_hint("write one SQL expression that is true for the rows to read, as in `status = 'open'`")
+    })
 }
 
 fn boundary(written: &Marked<String>) -> Result<SafeBoundary, ConfigError> {

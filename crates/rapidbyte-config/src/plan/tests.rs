@@ -418,3 +418,63 @@ fn files_are_read_with_their_own_errors() {
     assert_eq!(load("latin1.yaml").expect_err("not UTF-8").kind(), Syntax);
     assert_eq!(load("large.yaml").expect_err("too large").kind(), TooLarge);
 }
+
+fn chosen(streams: &str, found: &[(&str, &str)]) -> Result<Vec<StreamContext>, crate::SelectionError> {
+    let plan = load(&with("    - name: users\n", streams)).expect("valid");
+    let found: Vec<StreamName> = found.iter().map(|(namespace, name)| StreamName::qualified(*namespace, *name)).collect();
+    plan.with_found(&found).map(|plan| plan.streams)
+}
+
+#[test]
+fn patterns_become_the_streams_they_match() {
+    let found = [("public", "a"), ("public", "b.c"), ("public", "B"), ("sales", "a")];
+    let names = |streams: &str| {
+        let streams = chosen(streams, &found).expect("chosen");
+        streams.into_iter().map(|stream| (stream.name.to_string(), stream.target.to_string())).collect::<Vec<_>>()
+    };
+    let pairs =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(name, target)| ((*name).to_owned(), (*target).to_owned())).collect::<Vec<_>>();
+    assert_eq!(names("    - name: 'public.*'\n"), pairs(&[("public.a", "a"), ("public.b.c", "b.c"), ("public.B", "B")]));
+    assert_eq!(
+        names(
+            "    - name: 'public.*'\n      exclude: ['b*', sales.a]\n    - { name: '?ales.*', destination: { table: 'raw.s_*' } }\n"
+        ),
+        pairs(&[("public.a", "a"), ("public.B", "B"), ("sales.a", "raw.s_a")])
+    );
+    // One that is named comes first, with its own settings.
+    let streams = chosen("    - name: 'public.?'\n      columns: [x]\n    - name: public.B\n", &found).expect("chosen");
+    assert_eq!(streams.len(), 2);
+    assert_eq!((streams[0].name.name.as_str(), &streams[0].selected_columns), ("B", &None));
+    assert_eq!(streams[1].selected_columns, Some(vec!["x".to_owned()]));
+}
+
+#[test]
+fn patterns_that_can_not_be_resolved_say_why() {
+    let found = [("public", "a"), ("public", "b"), ("sales", "a")];
+    let cases = [
+        ("    - name: 'pulbic.*'\n", "matches none of the source's 3 streams", "`public`, `sales`"),
+        ("    - name: '*'\n", "matches none", "`public.*`"),
+        ("    - name: 'public.*'\n      exclude: ['?']\n", "matches none", "leaves all 2"),
+        ("    - name: 'public.*'\n    - name: '*.b'\n", "matched by `public.*` and by `*.b`", "exclude"),
+        ("    - name: 'public.*'\n    - name: b\n", "may be `public.b`", "public.b"),
+        ("    - name: '*.*'\n", "would both be written to `a`", "raw.*"),
+    ];
+    for (streams, message, hint) in cases {
+        let error = chosen(streams, &found).expect_err(streams);
+        assert!(error.message.contains(message), "{streams}: {error}");
+        assert!(error.hint.contains(hint), "{streams}: {}", error.hint);
+    }
+    for (streams, message) in [
+        ("    - name: users\n      exclude: [a]\n", "no effect without a pattern"),
+        ("    - { name: 'public.*', destination: { table: one } }\n", "would be written to one table"),
+        ("    - name: 'public.*'\n      exclude: ['.a']\n", "not a pattern"),
+        ("    - name: users\n      filter: 'id > 5; DROP TABLE users'\n", "`filter` holds a `;`"),
+    ] {
+        let error = load(&with("    - name: users\n", streams)).expect_err(streams);
+        assert!(error.to_string().contains(message), "{streams}: {error}");
+        assert!(error.hint().is_some(), "{streams}");
+    }
+    // Written with its namespace apart, a name is a name.
+    let plan = load(&with("    - name: users\n", "    - { namespace: public, name: 'a*?' }\n")).expect("valid");
+    assert_eq!((plan.streams[0].name.name.as_str(), plan.patterns.len()), ("a*?", 0));
+}

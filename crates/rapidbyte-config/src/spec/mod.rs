@@ -86,6 +86,8 @@ pub struct StreamSpec {
     pub name: Marked<String>,
     /// `namespace`: absent, or given, also as `null`.
     pub namespace: Option<Option<Marked<String>>>,
+    /// `exclude`.
+    pub exclude: Option<Marked<Vec<String>>>,
     /// `sync_mode`.
     pub sync_mode: Option<Marked<SyncMode>>,
     /// `cursor_field`.
@@ -96,6 +98,8 @@ pub struct StreamSpec {
     pub null_cursor: Option<Marked<NullCursorPolicy>>,
     /// `columns`.
     pub columns: Option<Marked<Vec<String>>>,
+    /// `filter`.
+    pub filter: Option<Marked<String>>,
     /// `destination.table`.
     pub table: Option<Marked<String>>,
     /// `destination.write_mode`.
@@ -226,11 +230,13 @@ fn read_stream(table: &Table<'_>) -> Result<StreamSpec, ConfigError> {
         mark: table.mark(),
         name: table.required_text("name")?,
         namespace: table.text_or_null("namespace")?,
+        exclude: table.text_list("exclude")?,
         sync_mode: table.word("sync_mode")?,
         cursor_field: table.text("cursor_field")?,
         safe_boundary: table.text("safe_boundary")?,
         null_cursor: table.word("null_cursor")?,
         columns: table.text_list("columns")?,
+        filter: table.text("filter")?,
         table: destination.map(|table| table.text("table")).transpose()?.flatten(),
         write_mode: destination.map(|table| table.word("write_mode")).transpose()?.flatten(),
         primary_key: destination.map(|table| table.text_list("primary_key")).transpose()?.flatten(),
