@@ -47,20 +47,8 @@ impl PostgresServer {
     /// # Panics
     /// When no server can be started.
     pub fn start_with(settings: &[&str]) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = env::temp_dir().join(format!("rapidbyte-pg-{}-{number}", process::id()));
-        fs::create_dir_all(&directory).expect("a directory for the test server");
-        let as_root = fs::metadata("/proc/self").is_ok_and(|own| {
-            use std::os::unix::fs::MetadataExt;
-            own.uid() == 0
-        });
-        if as_root {
-            let owned = Command::new("chown").arg("postgres").arg(&directory).status();
-            assert!(owned.is_ok_and(|status| status.success()), "the test server needs the system user `postgres`");
-        }
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-        let made = Self { directory, port, as_root };
+        let made = Self::place();
+        let port = made.port;
         let password = made.directory.join("password");
         fs::write(&password, "secret").expect("a password file");
         let data = made.data();
@@ -77,6 +65,39 @@ impl PostgresServer {
         made.run("pg_ctl", &["-D", &data, "-w", "-t", "60", "-l", &log, "-o", &options, "start"]);
         made.connect_to("postgres").batch_execute("CREATE DATABASE app").expect("a database for tests");
         made
+    }
+
+    /// Starts a standby that follows this server, which needs `wal_level=replica` or more.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn standby(&self) -> Self {
+        let made = Self::place();
+        let (port, data, log) = (self.port.to_string(), made.data(), text(&made.directory.join("log")));
+        made.run("pg_basebackup", &["-D", &data, "-h", "127.0.0.1", "-p", &port, "-U", "app", "-R", "-X", "stream", "-c", "fast"]);
+        // Rows that its readers still see stay on the primary: replay need not wait for them.
+        let always = "-c listen_addresses=127.0.0.1 -c fsync=off -c hot_standby_feedback=on";
+        let options = format!("-p {} {always} -k {}", made.port, text(&made.directory));
+        made.run("pg_ctl", &["-D", &data, "-w", "-t", "60", "-l", &log, "-o", &options, "start"]);
+        made
+    }
+
+    /// A directory and a port of its own.
+    fn place() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = env::temp_dir().join(format!("rapidbyte-pg-{}-{number}", process::id()));
+        fs::create_dir_all(&directory).expect("a directory for the test server");
+        let as_root = fs::metadata("/proc/self").is_ok_and(|own| {
+            use std::os::unix::fs::MetadataExt;
+            own.uid() == 0
+        });
+        if as_root {
+            let owned = Command::new("chown").arg("postgres").arg(&directory).status();
+            assert!(owned.is_ok_and(|status| status.success()), "the test server needs the system user `postgres`");
+        }
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+        Self { directory, port, as_root }
     }
 
     fn data(&self) -> String {
@@ -102,6 +123,7 @@ impl PostgresServer {
         let output = self
             .command(program)
             .args(arguments)
+            .env("PGPASSWORD", "secret")
             .current_dir(&self.directory)
             .stdout(file)
             .stderr(copy)

@@ -4,7 +4,8 @@ use crate::PostgresSource;
 use crate::catalog::{columns_of, find_relation, missing_table};
 use crate::cdc;
 use crate::incremental::{self, Cursor};
-use crate::read::{sees_all_rows, select_columns};
+use crate::read::{checked_filter, sees_all_rows, select_columns};
+use crate::shares::unsplit;
 use postgres_wire::{Connection, quote_qualified};
 use rapidbyte_sdk::{CheckItem, CheckStatus, ConnectorError, ErrorCategory, StreamContext, SyncMode};
 
@@ -83,9 +84,16 @@ fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<C
         return Err(denied(format!("`{}` of `{}`", unreadable.join("`, `"), relation.label()), grant));
     }
     sees_all_rows(source.session()?, &relation, &selected, &user)?;
+    checked_filter(source.session()?, stream, &relation, &columns)?;
     if stream.sync_mode == SyncMode::Incremental {
         let cursor = Cursor::of(source.session()?, stream, &relation, &columns)?;
-        return Ok(incremental::check(stream, &relation, &cursor));
+        return incremental::check(source.session()?, stream, &relation, &cursor);
     }
-    Ok(item(format!("stream `{}`", stream.name), CheckStatus::Ok, "can be read", None))
+    let large = relation.estimated_bytes.unwrap_or(0) > source.config.split_above_bytes;
+    let message = match (large, unsplit(&relation)) {
+        (true, None) => "can be read, in shares side by side".to_owned(),
+        (true, Some(why)) => format!("can be read, in one share: {why}"),
+        (false, _) => "can be read".to_owned(),
+    };
+    Ok(item(format!("stream `{}`", stream.name), CheckStatus::Ok, message, None))
 }

@@ -7,6 +7,7 @@ mod decode;
 mod discover;
 mod incremental;
 mod read;
+mod shares;
 mod types;
 mod user_types;
 
@@ -31,10 +32,17 @@ struct SourceConfig {
     replication_slot: Option<String>,
     #[serde(default, alias = "publication")]
     publication_name: Option<String>,
+    #[serde(default = "default_split")]
+    split_above_bytes: u64,
 }
 
 fn default_schema() -> String {
     "public".to_owned()
+}
+
+/// Guessed: below it the shares' fixed costs, and their memory, are not worth it.
+fn default_split() -> u64 {
+    1 << 30
 }
 
 /// Reads tables of a PostgreSQL database.
@@ -46,6 +54,8 @@ pub struct PostgresSource {
     /// The pipeline it serves.
     pipeline: Option<String>,
     planner: cdc::Planner,
+    /// Snapshots that the shares of planned streams are read at.
+    held: Vec<shares::Held>,
 }
 
 impl PostgresSource {
@@ -80,7 +90,7 @@ impl Source for PostgresSource {
 
     fn init(config: serde_json::Value, context: InitContext) -> Result<Self, ConnectorError> {
         let (connect, config) = split_config::<SourceConfig>(config)?;
-        Ok(Self { connect, config, session: None, pipeline: context.pipeline, planner: cdc::Planner::default() })
+        Ok(Self { connect, config, session: None, pipeline: context.pipeline, planner: cdc::Planner::default(), held: Vec::new() })
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
@@ -113,7 +123,7 @@ impl Source for PostgresSource {
             return cdc::plan(self, request);
         }
         if request.stream.sync_mode != SyncMode::Incremental {
-            return Ok(PartitionPlan::single(format!("run:{}/{}", request.run.run_id, request.run.attempt)));
+            return shares::plan(self, request);
         }
         let (schema, table) = self.table(&request.stream.name);
         let (schema, table) = (schema.to_owned(), table.to_owned());
@@ -123,7 +133,7 @@ impl Source for PostgresSource {
         };
         let columns = columns_of(session, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
         let cursor = Cursor::of(session, &request.stream, &relation, &columns)?;
-        Ok(PartitionPlan::single(incremental::snapshot(&relation, &cursor)))
+        Ok(PartitionPlan::single(incremental::snapshot(&request.stream, &relation, &cursor)))
     }
 
     fn read(&mut self, request: &ReadRequest, output: &mut SourceOutput) -> Result<ReadSummary, ConnectorError> {
@@ -141,6 +151,7 @@ impl Source for PostgresSource {
     }
 
     fn close(&mut self) -> Result<(), ConnectorError> {
+        self.held.drain(..).for_each(shares::Held::let_go);
         if let Some(session) = self.session.take() {
             session.close();
         }

@@ -6,11 +6,12 @@ use crate::cdc;
 use crate::check::supported;
 use crate::decode::{self, DecodedColumn, Pushed, RowDecoder};
 use crate::incremental::{self, Marker};
+use crate::shares::{self, Share};
 use crate::types::Kind;
-use postgres_wire::{Connection, CopyOut, CopyOutError, quote_ident, quote_literal, quote_qualified};
+use postgres_wire::{Connection, CopyOut, CopyOutError, TransactionStatus, quote_ident, quote_literal, quote_qualified};
 use rapidbyte_sdk::{
-    ConnectorError, ErrorScope, Position, ReadPerf, ReadRequest, ReadSummary, SchemaId, SourceOutput, StreamContext, SyncMode,
-    host_ffi,
+    ConnectorError, ErrorScope, NoRowFilter, Position, ReadPerf, ReadRequest, ReadSummary, RowFilter, SchemaId, SourceOutput,
+    StreamContext, SyncMode, host_ffi,
 };
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -93,13 +94,15 @@ pub(crate) fn read(
     supported(&connection)?;
     perf.connect_ns = nanos(started.elapsed());
     let started = Instant::now();
-    begin(&mut connection, source, request)?;
+    let share = shares::of(request)?;
+    begin(&mut connection, source, request, share.is_some())?;
     perf.query_ns += nanos(started.elapsed());
     for (index, stream) in request.streams.iter().enumerate() {
         let index = u32::try_from(index).map_err(|_| ConnectorError::internal("streams", "too many streams in a task"))?;
         let (schema, table) = source.table(&stream.name);
         let place = (source.connect.user.as_str(), schema, table);
-        read_stream(&mut connection, stream, place, index, request.resume.as_ref(), output, &mut perf)
+        let wanted = Wanted { stream, index, share: share.as_ref(), resume: request.resume.as_ref() };
+        read_stream(&mut connection, &wanted, place, output, &mut perf)
             .map_err(|error| with_grant(error, &source.connect.user, schema, table))?;
     }
     connection.batch_execute("COMMIT")?;
@@ -110,11 +113,23 @@ pub(crate) fn read(
 /// A policy that would hide rows is an error from here to the transaction's end, and not a load that lacks them.
 const ALL_ROWS: &str = "SET LOCAL row_security = off";
 
+/// Settings of a session that may have to wait within its transaction, for the destination or for other readers: the server must
+/// not end it for that. Names of types come with their schema.
+pub(crate) fn patient(connection: &Connection) -> String {
+    let since_17 = if connection.server_version() >= 170_000 { "; SET transaction_timeout = 0" } else { "" };
+    format!("SET search_path = pg_catalog; SET idle_in_transaction_session_timeout = 0{since_17}")
+}
+
 /// Opens the transaction all of the read happens in. Tables are locked before it takes its snapshot: one that is truncated or
-/// rewritten between the two would look empty.
-fn begin(connection: &mut Connection, source: &PostgresSource, request: &ReadRequest) -> Result<(), ConnectorError> {
-    // Names of types then come with their schema.
-    connection.batch_execute("SET search_path = pg_catalog")?;
+/// rewritten between the two would look empty. A share is read at the planner's snapshot, whose lock holds already.
+fn begin(connection: &mut Connection, source: &PostgresSource, request: &ReadRequest, shared: bool) -> Result<(), ConnectorError> {
+    connection.batch_execute(&patient(connection))?;
+    if shared {
+        let [stream] = request.streams.as_slice() else {
+            return Err(ConnectorError::internal("streams", "a share is of one stream"));
+        };
+        shares::join(connection, request, stream)?;
+    }
     let (mut snapshot, mut sql) = (String::new(), ALL_ROWS.to_owned());
     for stream in &request.streams {
         let (schema, table) = source.table(&stream.name);
@@ -134,7 +149,9 @@ fn begin(connection: &mut Connection, source: &PostgresSource, request: &ReadReq
             None => return Err(missing_table(connection, schema, table)),
         }
     }
-    Ok(connection.batch_execute(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {snapshot}{sql}"))?)
+    // A share's transaction has begun: its snapshot had to be taken over first.
+    let start = if shared { String::new() } else { format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {snapshot}") };
+    Ok(connection.batch_execute(&format!("{start}{sql}"))?)
 }
 
 /// A refusal gets the statement that mends it.
@@ -168,6 +185,62 @@ fn with_bypass(error: ConnectorError, user: &str, relation: &Relation) -> Connec
     made
 }
 
+/// The stream's filter as a condition, in parentheses that hold it together.
+fn filter_condition(stream: &StreamContext) -> Result<Option<String>, ConnectorError> {
+    let Some(text) = &stream.filter else { return Ok(None) };
+    let filter: RowFilter = text.parse().map_err(|no: NoRowFilter| {
+        ConnectorError::config("filter", format!("stream `{}`: `filter` {no}", stream.name))
+            .with_hint("write one SQL expression that is true for the rows to read")
+    })?;
+    Ok(Some(format!("({filter})")))
+}
+
+/// Takes the filter in, after the server has said whether it is a condition over the relation's columns.
+pub(crate) fn checked_filter(
+    connection: &mut Connection,
+    stream: &StreamContext,
+    relation: &Relation,
+    columns: &[TableColumn],
+) -> Result<Option<String>, ConnectorError> {
+    let Some(condition) = filter_condition(stream)? else { return Ok(None) };
+    let sql = format!("SELECT FROM {} WHERE {condition}", from_clause(relation)?);
+    own_names(connection, true)?;
+    let described = connection.describe(&sql);
+    if connection.transaction() != TransactionStatus::Failed && !connection.is_broken() {
+        own_names(connection, false)?;
+    }
+    let Err(error) = described else { return Ok(Some(condition)) };
+    let code = error.sqlstate().unwrap_or_default().to_owned();
+    // Rights, policies and lost connections are not the filter's fault.
+    if !matches!(code.get(..2), Some("42" | "22" | "0A" | "54")) || code == "42501" {
+        return Err(error.into());
+    }
+    let mut shown: Vec<String> = columns.iter().take(20).map(|column| format!("`{}`", column.name)).collect();
+    if columns.len() > 20 {
+        shown.push("…".into());
+    }
+    let hint = match code.as_str() {
+        "42703" => format!("`{}` has: {}; quote names that are not all lower case", relation.label(), shown.join(", ")),
+        "42883" => {
+            "cast one side to the other's type, and name the schema of functions that `search_path` does not hold".to_owned()
+        }
+        "42804" => "the filter must be true or false, as in `status = 'open'`".to_owned(),
+        _ => "try it as `SELECT … WHERE (<filter>)` at the server; columns are named without their table".to_owned(),
+    };
+    let what = format!("stream `{}`: the server refuses `filter`: {error}", stream.name);
+    Err(ConnectorError::config("filter", what).with_hint(hint))
+}
+
+/// Views, foreign tables and filters are other people's words: names in them mean what they mean to the role. Elsewhere names of
+/// objects (`regclass` and its like) keep their schemas.
+pub(crate) fn own_names(connection: &mut Connection, of_the_role: bool) -> Result<(), ConnectorError> {
+    Ok(connection.batch_execute(if of_the_role {
+        "RESET search_path; RESET jit"
+    } else {
+        "SET search_path = pg_catalog; SET jit = off"
+    })?)
+}
+
 /// Refuses a relation whose rows a policy would hide.
 pub(crate) fn sees_all_rows(
     connection: &mut Connection,
@@ -182,12 +255,19 @@ pub(crate) fn sees_all_rows(
     described.map(drop).map_err(|error| with_bypass(error.into(), user, relation))
 }
 
+/// What is read of a stream.
+struct Wanted<'w> {
+    stream: &'w StreamContext,
+    /// The stream's place in the task.
+    index: u32,
+    share: Option<&'w Share>,
+    resume: Option<&'w Position>,
+}
+
 fn read_stream(
     connection: &mut Connection,
-    stream: &StreamContext,
+    &Wanted { stream, index, share, resume }: &Wanted<'_>,
     (user, schema, table): (&str, &str, &str),
-    index: u32,
-    resume: Option<&Position>,
     output: &mut SourceOutput,
     perf: &mut ReadPerf,
 ) -> Result<(), ConnectorError> {
@@ -198,16 +278,25 @@ fn read_stream(
     let columns = columns_of(connection, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
     let columns = if stream.sync_mode == SyncMode::Cdc { cdc::logged_columns(stream, columns)? } else { columns };
     let selected = select_columns(stream, &relation, columns.clone())?;
+    let filter = checked_filter(connection, stream, &relation, &columns)?;
     let list = select_list(&selected)?;
-    let table = TableRead { stream, user, relation: &relation, all: &columns, selected: &selected, list, index };
+    let table = TableRead { stream, user, relation: &relation, all: &columns, selected: &selected, list, filter, index };
     if stream.sync_mode == SyncMode::Incremental {
         perf.query_ns += nanos(started.elapsed());
         return incremental::read_stream(connection, &table, resume, output, perf);
     }
     let mut run = table.announce(connection, output)?;
     perf.query_ns += nanos(started.elapsed());
-    let sql = format!("{} FROM {}", table.list, from_clause(&relation)?);
-    run.copy(connection, &sql, 0, output, perf).map(|_| ())
+    let froms = match share {
+        Some(share) => shares::froms(connection, share)?,
+        None => vec![(from_clause(&relation)?, None)],
+    };
+    for (from, condition) in froms {
+        let conditions: Vec<String> = condition.into_iter().chain(table.filter.clone()).collect();
+        let filtered = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        run.copy(connection, &format!("{} FROM {from}{filtered}", table.list), 0, output, perf)?;
+    }
+    Ok(())
 }
 
 /// A table and what is wanted of it.
@@ -221,6 +310,8 @@ pub(crate) struct TableRead<'t> {
     pub(crate) selected: &'t [TableColumn],
     /// `SELECT …` of those.
     pub(crate) list: String,
+    /// The condition that rows must meet to be read.
+    pub(crate) filter: Option<String>,
     /// The stream's place in the task.
     pub(crate) index: u32,
 }
@@ -306,16 +397,15 @@ impl Run<'_> {
         self.decoder = self.table.decoder(tail);
         self.split.iter().for_each(|column| self.decoder.split(*column));
         self.emitting = Duration::ZERO;
-        // Views of other people may need settings of their own; elsewhere names of objects (`regclass` and its like) keep their schemas.
-        let foreign_code = self.table.relation.kind == 'v';
+        let foreign_code = self.table.relation.kind == 'v' || self.table.filter.is_some();
         if foreign_code {
-            connection.batch_execute("RESET search_path; RESET jit")?;
+            own_names(connection, true)?;
         }
         let copy = connection.copy_out(&format!("COPY ({query}) TO STDOUT (FORMAT binary)"), self.table.largest(tail))?;
         perf.query_ns += nanos(started.elapsed());
         self.drain(copy, output, perf)?;
         if foreign_code {
-            connection.batch_execute("SET search_path = pg_catalog; SET jit = off")?;
+            own_names(connection, false)?;
         }
         Ok(self.marker.as_ref().and_then(|marker| marker.end(&self.decoder)))
     }

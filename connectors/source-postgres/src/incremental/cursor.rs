@@ -30,6 +30,8 @@ pub(crate) struct Cursor {
     /// Each row has a place of its own. Otherwise rows of equal cursor can't be told apart.
     pub(crate) keyed: bool,
     pub(crate) boundary: SafeBoundary,
+    /// Why rows don't show which transaction wrote them, if they don't.
+    hidden: Option<&'static str>,
     /// `FROM` this.
     pub(crate) relation: String,
     kind: Kind,
@@ -72,13 +74,15 @@ impl Cursor {
         }
         let rest = key.into_iter().map(|(_, column)| column).filter(|column| column.name != *wanted);
         let key = rest.map(order_column).collect::<Result<Vec<_>, _>>()?;
-        let boundary = boundary(connection, stream, relation, found)?;
+        let hidden = horizon_hidden(connection, relation)?;
+        let boundary = boundary(hidden, stream, found)?;
         let made = Self {
             column: order_column(found)?,
             nullable: !found.not_null,
             key,
             keyed,
             boundary,
+            hidden,
             relation: format!("{} AS {ALIAS}", from_clause(relation)?),
             kind: found.kind.clone(),
         };
@@ -153,12 +157,7 @@ pub(crate) fn literal(column: &OrderColumn, text: &str) -> Result<String, Connec
 }
 
 /// What the stream asks for, or what the server allows; refuses what would repeat or lose rows without having been asked for.
-fn boundary(
-    connection: &mut Connection,
-    stream: &StreamContext,
-    relation: &Relation,
-    column: &TableColumn,
-) -> Result<SafeBoundary, ConnectorError> {
+fn boundary(hidden: Option<&'static str>, stream: &StreamContext, column: &TableColumn) -> Result<SafeBoundary, ConnectorError> {
     let chosen = stream.safe_boundary.unwrap_or(SafeBoundary::XactHorizon);
     let unsure = match stream.write_mode {
         WriteMode::Append => "set `safe_boundary: none`, which misses rows that commit behind the bound",
@@ -166,7 +165,7 @@ fn boundary(
     };
     match chosen {
         SafeBoundary::XactHorizon => {
-            if let Some(why) = horizon_hidden(connection, relation)? {
+            if let Some(why) = hidden {
                 let what = format!("late commits can't be seen here: {why}");
                 return Err(refused(stream, "no_xact_horizon", what, unsure));
             }
@@ -225,30 +224,62 @@ fn horizon_hidden(connection: &mut Connection, relation: &Relation) -> Result<Op
     })
 }
 
-/// Names what must stay as it is for an incremental load to go on: table, cursor, key and their types.
-pub(crate) fn snapshot(relation: &Relation, cursor: &Cursor) -> String {
+/// Names what must stay as it is for an incremental load to go on: table, cursor, key and their types, and the filter.
+pub(crate) fn snapshot(stream: &StreamContext, relation: &Relation, cursor: &Cursor) -> String {
     let columns: Vec<(&str, &str)> = cursor.columns().map(|column| (column.name.as_str(), column.sql_type.as_str())).collect();
-    serde_json::json!({ "table": relation.oid, "order": columns }).to_string()
+    match &stream.filter {
+        // Rows that another filter left out were passed by, and nothing would bring them back.
+        Some(filter) => serde_json::json!({ "table": relation.oid, "order": columns, "filter": filter }).to_string(),
+        None => serde_json::json!({ "table": relation.oid, "order": columns }).to_string(),
+    }
+}
+
+/// Whether the cursor's values are numbers of a sequence.
+fn of_a_sequence(connection: &mut Connection, relation: &Relation, cursor: &Cursor) -> Result<bool, ConnectorError> {
+    let sql = "SELECT a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false)
+         FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+         WHERE a.attrelid = $1::oid AND a.attname = $2";
+    let rows = connection.query_params(sql, &[relation.oid.to_string().into(), cursor.column.name.as_str().into()])?;
+    Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))
 }
 
 /// What `check` says of an incremental stream.
-pub(crate) fn check(stream: &StreamContext, relation: &Relation, cursor: &Cursor) -> CheckItem {
-    let name = format!("stream `{}`", stream.name);
-    let by = format!("incremental by `{}`", cursor.column.name);
+pub(crate) fn check(
+    connection: &mut Connection,
+    stream: &StreamContext,
+    relation: &Relation,
+    cursor: &Cursor,
+) -> Result<CheckItem, ConnectorError> {
+    let by = format!("incremental by `{}`, `safe_boundary: {}`", cursor.column.name, cursor.boundary);
+    let taken = "a sequence gives its numbers before their rows commit";
+    let why = match cursor.hidden {
+        Some(why) => format!("; late commits can't be seen here: {why}"),
+        None => String::new(),
+    };
     let (status, message, hint) = match cursor.boundary {
         SafeBoundary::XactHorizon => (
             CheckStatus::Ok,
-            format!("{by}; rows that commit late are found by their transactions; each run scans `{}`", relation.label()),
+            format!("{by}: rows that commit late are found by their transactions; each run scans `{}`", relation.label()),
             None,
         ),
-        SafeBoundary::Lookback(_) => {
-            (CheckStatus::Ok, format!("{by}; a row that commits later than `{}` allows is missed", cursor.boundary), None)
+        SafeBoundary::Lookback(lookback) => {
+            let hint = match (of_a_sequence(connection, relation, cursor)?, lookback) {
+                (true, Lookback::Values(_)) => {
+                    Some(format!("{taken}: look back further than your longest transaction lets others get ahead"))
+                }
+                _ => None,
+            };
+            (CheckStatus::Ok, format!("{by}: a row that commits later than that allows is missed{why}"), hint)
         }
-        SafeBoundary::None => (
-            CheckStatus::Warning,
-            format!("{by}; a row that commits behind a larger cursor is missed"),
-            Some("use `safe_boundary: xact_horizon`, or `lookback(…)` with `write_mode: upsert`".to_owned()),
-        ),
+        SafeBoundary::None => {
+            let late = if of_a_sequence(connection, relation, cursor)? { format!(", and {taken}") } else { String::new() };
+            let hint = match cursor.hidden {
+                Some(_) => "use `safe_boundary: lookback(…)` with `write_mode: upsert`",
+                None => "use `safe_boundary: xact_horizon`, or `lookback(…)` with `write_mode: upsert`",
+            };
+            let message = format!("{by}: a row that commits behind a larger cursor is missed{late}{why}");
+            (CheckStatus::Warning, message, Some(hint.to_owned()))
+        }
     };
-    CheckItem { name, status, message, hint }
+    Ok(CheckItem { name: format!("stream `{}`", stream.name), status, message, hint })
 }

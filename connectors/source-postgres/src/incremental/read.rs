@@ -5,8 +5,8 @@ use super::horizon::{Goal, Now};
 use super::marker::Marker;
 use super::place::Place;
 use super::source_changed;
-use crate::read::{Run, TableRead};
-use postgres_wire::Connection;
+use crate::read::{Run, TableRead, own_names};
+use postgres_wire::{Connection, Row};
 use rapidbyte_sdk::{ConnectorError, NullCursorPolicy, Position, ReadPerf, SafeBoundary, SourceOutput, StreamContext, WriteMode};
 
 /// One stream on its way.
@@ -141,8 +141,9 @@ impl Reader<'_, '_> {
     /// cursor and key of the last one, or where the place was.
     fn pass(&mut self, place: &mut Place, cond: &str, edge: &str) -> Result<Option<Vec<String>>, ConnectorError> {
         let name = self.cursor.column.quoted.clone();
-        let null = join(vec![cond.to_owned(), format!("{name} IS NULL")]);
-        let mut cond = vec![cond.to_owned(), edge.to_owned()];
+        let filter = self.table.filter.clone().unwrap_or_default();
+        let null = join(vec![cond.to_owned(), filter.clone(), format!("{name} IS NULL")]);
+        let mut cond = vec![cond.to_owned(), filter, edge.to_owned()];
         if self.cursor.nullable {
             self.null_rows(place, &null)?;
             cond.push(format!("{name} IS NOT NULL"));
@@ -179,7 +180,7 @@ impl Reader<'_, '_> {
                     .with_hint("set `null_cursor: include` or `null_cursor: skip` on the stream, or give the rows a value"))
             }
             NullCursorPolicy::Skip => {
-                let rows = self.connection.query(&format!("SELECT count(*) FROM {relation} WHERE {cond}"))?;
+                let rows = self.ask(&format!("SELECT count(*) FROM {relation} WHERE {cond}"))?;
                 let skipped = rows.first().map(|row| row.parse::<u64>(0)).transpose()?.flatten().unwrap_or(0);
                 self.output.skipped(skipped);
                 Ok(())
@@ -226,8 +227,19 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    fn says(&mut self, sql: &str) -> Result<bool, ConnectorError> {
+    /// Asks about rows; names in the stream's filter mean what they mean to the role.
+    fn ask(&mut self, sql: &str) -> Result<Vec<Row>, ConnectorError> {
+        if self.table.filter.is_none() {
+            return Ok(self.connection.query(sql)?);
+        }
+        own_names(self.connection, true)?;
         let rows = self.connection.query(sql)?;
+        own_names(self.connection, false)?;
+        Ok(rows)
+    }
+
+    fn says(&mut self, sql: &str) -> Result<bool, ConnectorError> {
+        let rows = self.ask(sql)?;
         Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))
     }
 

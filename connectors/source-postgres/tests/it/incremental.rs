@@ -354,7 +354,10 @@ fn the_plan_names_what_must_stay() {
 
 #[test]
 fn check_says_how_safe_the_bound_is() {
-    make("CREATE TABLE checked (id int PRIMARY KEY, at timestamptz NOT NULL); CREATE VIEW checked_view AS SELECT * FROM checked");
+    make(
+        "CREATE TABLE checked (id int PRIMARY KEY, at timestamptz NOT NULL, n int NOT NULL GENERATED ALWAYS AS IDENTITY, s serial);
+         CREATE VIEW checked_view AS SELECT * FROM checked",
+    );
     let say = |table: &str, boundary: Option<SafeBoundary>| {
         let mut context = incremental(table, "at");
         context.safe_boundary = boundary;
@@ -368,4 +371,23 @@ fn check_says_how_safe_the_bound_is() {
     assert!(item.status == CheckStatus::Warning && item.message.contains("missed"), "{item:?}");
     let item = say("checked_view", None);
     assert!(item.status == CheckStatus::Failed && item.hint.as_ref().is_some_and(|hint| hint.contains("lookback")), "{item:?}");
+    let mut view = incremental("checked_view", "at");
+    for (boundary, status) in
+        [(SafeBoundary::None, CheckStatus::Warning), (SafeBoundary::Lookback(Lookback::Seconds(60)), CheckStatus::Ok)]
+    {
+        view.safe_boundary = Some(boundary);
+        let item = source(server()).validate(&[view.clone()]).unwrap().pop().unwrap();
+        assert!(
+            item.status == status && item.message.contains("only tables show") && item.message.contains(&boundary.to_string()),
+            "{item:?}"
+        );
+    }
+    for column in ["n", "s"] {
+        let mut numbered = incremental("checked", column);
+        for boundary in [SafeBoundary::None, SafeBoundary::Lookback(Lookback::Values(100))] {
+            numbered.safe_boundary = Some(boundary);
+            let item = source(server()).validate(&[numbered.clone()]).unwrap().pop().unwrap();
+            assert!(format!("{item:?}").contains("a sequence gives its numbers before"), "{item:?}");
+        }
+    }
 }

@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cdc;
+mod filters;
 mod incremental;
+mod kinds;
 mod late_commits;
 mod refusals;
 mod render;
+mod shares;
 mod speed;
 mod values;
 

@@ -1,6 +1,6 @@
 //! The keys of the connectors: each has a test of its own, which holds its pairs against the schema of its manifest.
 
-use super::{Pair, check, datagen, files, incremental, postgres, transforms};
+use super::{Pair, check, datagen, files, incremental, postgres, reading, transforms};
 use rapidbyte_testkit::connectors;
 use serde_json::Value;
 use std::fs;
@@ -21,6 +21,12 @@ fn of_dest_postgres() -> Vec<Pair> {
     pairs
 }
 
+fn of_source_postgres() -> Vec<Pair> {
+    let mut pairs = postgres::pairs(postgres::Role::Source);
+    pairs.extend(reading::of_source_postgres());
+    pairs
+}
+
 macro_rules! tests {
     ($($test:ident = $connector:literal, $pairs:expr;)*) => {
         const TESTED: &[&str] = &[$($connector),*];
@@ -38,7 +44,7 @@ tests! {
     keys_of_dest_postgres = "dest-postgres", of_dest_postgres();
     keys_of_dest_stdout = "dest-stdout", files::of_dest_stdout();
     keys_of_source_datagen = "source-datagen", datagen::pairs();
-    keys_of_source_postgres = "source-postgres", postgres::pairs(postgres::Role::Source);
+    keys_of_source_postgres = "source-postgres", of_source_postgres();
     keys_of_transform_filter = "transform-filter", transforms::of_filter();
     keys_of_transform_mask = "transform-mask", transforms::of_mask();
     keys_of_transform_row_number = "transform-row-number", transforms::of_row_number();

@@ -10,6 +10,7 @@ mod files;
 mod incremental;
 mod pipeline;
 mod postgres;
+mod reading;
 mod shown;
 mod transforms;
 

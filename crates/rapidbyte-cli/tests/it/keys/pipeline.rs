@@ -1,6 +1,6 @@
 //! The keys of a pipeline.
 
-use super::{Pair, Pipeline, Shown, incremental, pair};
+use super::{Pair, Pipeline, Shown, incremental, pair, reading};
 use rapidbyte_testkit::Postgres;
 
 const REFUSED: &str = "is not available yet";
@@ -182,5 +182,6 @@ pub(super) fn pairs() -> Vec<Pair> {
         ),
     ];
     all.extend(incremental::of_pipeline());
+    all.extend(reading::of_pipeline());
     all
 }
