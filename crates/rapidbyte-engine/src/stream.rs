@@ -261,12 +261,7 @@ impl Attempt<'_> {
         let run = self.run;
         // A transform with a state has to see all rows in one order.
         let max_partitions = if run.kit.stateful().is_some() { 1 } else { run.parallelism };
-        let request = || PlanRequest {
-            run: self.context(),
-            stream: self.stream.clone(),
-            max_partitions,
-            pinned: pinned.clone(),
-        };
+        let request = || PlanRequest { run: self.context(), stream: self.stream.clone(), max_partitions, pinned: pinned.clone() };
         let mut planned = None;
         if let Some(mut planner) = held.take() {
             match planner.plan_partitions(request()).await {
