@@ -220,11 +220,6 @@ impl Postgres {
         Database { server: self, name }
     }
 
-    /// What the server has logged so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
     /// How many sessions of clients there are in a database.
     #[track_caller]
     fn sessions(&self, database: &str) -> usize {
