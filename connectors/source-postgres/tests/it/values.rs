@@ -127,19 +127,17 @@ fn fields_tell_what_their_types_are_made_of() {
     let schema = host.batches(0).unwrap()[0].schema();
     let types = |column: &str| schema.field_with_name(column).unwrap().metadata().get("rapidbyte.pg.types").cloned();
     assert_eq!(types("c_text"), None);
-    let mood =
-        r#"[{"name":"public.mood","schema":"public","typname":"mood","kind":"enum","labels":["sad","ok","happy \"quoted\""]}]"#;
+    let mood = r#"[{"name":"public.mood","typname":"mood","shape":{"kind":"enum","labels":["sad","ok","happy \"quoted\""]}}]"#;
     assert_eq!((types("c_enum").as_deref(), types("c_enum_arr").as_deref()), (Some(mood), Some(mood)));
-    let pair =
-        r#"[{"name":"public.pair","schema":"public","typname":"pair","kind":"composite","fields":[["a","integer"],["b","text"]]}]"#;
+    let pair = r#"[{"name":"public.pair","typname":"pair","shape":{"kind":"composite","fields":[["a","integer"],["b","text"]]}}]"#;
     assert_eq!(types("c_pair").as_deref(), Some(pair));
     // What a type is made of comes before it.
     let price = types("c_price").unwrap();
     assert!(
-        price.starts_with(r#"[{"name":"public.price""#) && price.contains(r#""kind":"domain","base":"numeric(12,3)""#),
+        price.starts_with(r#"[{"name":"public.price""#) && price.contains(r#""shape":{"kind":"domain","base":"numeric(12,3)"}"#),
         "{price}"
     );
-    assert!(price.ends_with(r#""base":"public.price"}]"#), "{price}");
+    assert!(price.ends_with(r#""base":"public.price"}}]"#), "{price}");
 }
 
 #[test]
