@@ -1,25 +1,21 @@
 //! Rows that could not be written, as JSON lines committed with the rows that could.
 
-use crate::control::{Control, now_ms};
-use crate::format::{Unfit, record_json};
+use crate::control::Control;
+use crate::format::Unfit;
 use crate::manifest::{FileKind, StagedFile};
 use crate::names;
 use arrow_array::RecordBatch;
+use rapidbyte_sdk::letter::{LetterCount, RowText, letter};
 use rapidbyte_sdk::{ConnectorError, DeadLetter, ErrorCategory, WriteStream};
 use serde::Serialize;
 use std::io::Write;
-
-/// The protocol's limit between two commits.
-const MAX_LETTERS: usize = 10_000;
-/// Guessed: they are held in guest memory until the commit.
-const MAX_BYTES: usize = 64 << 20;
 
 /// Dead letters since the last commit.
 #[derive(Debug, Default)]
 pub(crate) struct Letters {
     own: Vec<DeadLetter>,
     arrived: Vec<DeadLetter>,
-    bytes: usize,
+    count: LetterCount,
 }
 
 #[derive(Serialize)]
@@ -33,32 +29,23 @@ struct Line<'a> {
 impl Letters {
     /// One that an earlier stage gave up.
     pub(crate) fn arrived(&mut self, letter: DeadLetter) -> Result<(), ConnectorError> {
-        self.count(&letter)?;
+        self.count.add(&letter)?;
         self.arrived.push(letter);
         Ok(())
     }
 
-    /// One that we give up.
-    pub(crate) fn refused(&mut self, stream: u32, batch: &RecordBatch, unfit: &Unfit) -> Result<(), ConnectorError> {
-        let column = batch.schema_ref().field(unfit.column).name().clone();
-        let letter = DeadLetter {
-            stream,
-            record_json: record_json(batch, unfit.row)?,
-            error_message: format!("column `{column}` holds {}", unfit.why),
-            error_category: ErrorCategory::Data,
-            failed_at_ms: now_ms(),
-        };
-        self.count(&letter)?;
-        self.own.push(letter);
-        Ok(())
-    }
-
-    fn count(&mut self, letter: &DeadLetter) -> Result<(), ConnectorError> {
-        self.bytes += letter.record_json.len() + letter.error_message.len();
-        if self.own.len() + self.arrived.len() >= MAX_LETTERS || self.bytes > MAX_BYTES {
-            let message = "more than 10,000 dead letters, or 64 MiB of them, came between two commits";
-            return Err(ConnectorError::data("too_many_dead_letters", message)
-                .with_hint("look at the newest letters for the cause, or commit more often with `checkpoint_interval_rows`"));
+    /// Rows of a batch that we give up, in their order.
+    pub(crate) fn refused(&mut self, stream: u32, batch: &RecordBatch, unfit: &[Unfit]) -> Result<(), ConnectorError> {
+        if unfit.is_empty() {
+            return Ok(());
+        }
+        let texts = RowText::new(batch)?;
+        for row in unfit {
+            let column = batch.schema_ref().field(row.column).name();
+            let words = format!("column `{column}` holds {}", row.why);
+            let made = letter(stream, texts.json(row.row), &words, ErrorCategory::Data);
+            self.count.add(&made)?;
+            self.own.push(made);
         }
         Ok(())
     }

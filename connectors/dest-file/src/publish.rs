@@ -35,7 +35,7 @@ pub(crate) fn publish(control: &Control, request: &PublishRequest, extension: &s
     sweep(control, &now, Sweep::Orphans, now_ms())?;
     let rows = now.published.map_or(0, |published| published.rows);
     let place = control.disk.root().join(&control.folder).join(format!("*.{extension}"));
-    Ok(PublishSummary { rows, location: place.to_string_lossy().into_owned() })
+    Ok(PublishSummary { rows, records_skipped: 0, location: place.to_string_lossy().into_owned() })
 }
 
 /// Fills the directory that is to become visible: what was visible before if the mode is append, and the generation's files.

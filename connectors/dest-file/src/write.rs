@@ -246,9 +246,7 @@ impl<'a> StreamWriter<'a> {
             ));
         }
         if context.policies.on_data_error == DataErrorPolicy::Dlq {
-            for row in &unfit {
-                self.letters.refused(self.index, batch, row)?;
-            }
+            self.letters.refused(self.index, batch, &unfit)?;
         }
         let rows = batch.num_rows() - unfit.len();
         if !unfit.is_empty() {
@@ -266,7 +264,9 @@ impl<'a> StreamWriter<'a> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let kept = RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
             .map_err(|error| ConnectorError::internal("batch_shape", error.to_string()))?;
-        Ok((kept, unfit.len() as u64))
+        // Rows among the letters are counted by the host.
+        let skipped = if context.policies.on_data_error == DataErrorPolicy::Skip { unfit.len() } else { 0 };
+        Ok((kept, skipped as u64))
     }
 
     fn create_file(&self, schema_id: u32) -> Result<OpenFile, ConnectorError> {

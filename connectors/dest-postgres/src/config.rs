@@ -1,5 +1,6 @@
 //! The connector's own keys; how to reach the server is `postgres-wire`'s.
 
+use crate::names::Table;
 use serde::Deserialize;
 
 /// Keys beside the connection's.
@@ -18,6 +19,16 @@ pub(crate) struct OwnConfig {
     /// Whether `upsert` leaves rows alone that are what has come.
     #[serde(default)]
     pub(crate) upsert_skip_identical: bool,
+    /// The table of rows that could not be written, in `schema`.
+    #[serde(default = "default_dlq_table")]
+    pub(crate) dlq_table: String,
+}
+
+impl OwnConfig {
+    /// The table of rows that could not be written.
+    pub(crate) fn letters_table(&self) -> Table {
+        Table { schema: self.schema.clone(), name: self.dlq_table.clone() }
+    }
 }
 
 /// What becomes of a user's type that the destination does not know.
@@ -42,6 +53,10 @@ pub(crate) enum LoadMethod {
     Copy,
     /// INSERT with binary parameters.
     Insert,
+}
+
+fn default_dlq_table() -> String {
+    "_rapidbyte_dlq".to_owned()
 }
 
 fn default_schema() -> String {

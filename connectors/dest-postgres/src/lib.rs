@@ -4,6 +4,7 @@
 mod catalog;
 mod check;
 mod config;
+mod dlq_table;
 mod encode;
 mod fault;
 mod feed;
@@ -15,8 +16,10 @@ mod merge;
 mod names;
 mod publish;
 mod references;
+mod rejects;
 mod session;
 mod teardown;
+mod tolerant;
 mod types;
 mod user_types;
 
@@ -70,6 +73,7 @@ impl Destination for PostgresDestination {
     fn init(config: Self::Config, _context: InitContext) -> Result<Self, ConnectorError> {
         let (connect, own) = split_config::<OwnConfig>(config)?;
         postgres_wire::quote_ident(&own.schema)?;
+        postgres_wire::quote_ident(&own.dlq_table)?;
         Ok(Self { connect, own, session: None })
     }
 
@@ -104,7 +108,7 @@ impl Destination for PostgresDestination {
 
     fn publish(&mut self, request: &PublishRequest) -> Result<PublishSummary, ConnectorError> {
         let own = self.own.clone();
-        publish::publish(self.session()?, request, &own.schema, own.upsert_skip_identical)
+        publish::publish(self.session()?, request, &own)
     }
 
     fn teardown(&mut self, run: &RunContext, streams: &[StreamContext]) -> Result<(), ConnectorError> {

@@ -1,13 +1,17 @@
 //! One task: batches into staging by COPY, a receipt at each commit.
 
 use crate::config::OwnConfig;
+use crate::dlq_table::{self, Place};
+use crate::encode::EncodeFault;
 use crate::fault;
 use crate::feed::{Feed, SendFault, nanos, since};
 use crate::layout::{self, Layout};
 use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner, Progress};
 use crate::merge;
 use crate::names::{Table, target_of};
+use crate::rejects::Rejects;
 use crate::session::Session;
+use crate::tolerant;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use postgres_wire::quote_ident;
@@ -20,6 +24,7 @@ use std::time::Instant;
 
 /// One stream of the task.
 struct Share<'a> {
+    run: &'a RunContext,
     request: &'a WriteStream,
     own: &'a OwnConfig,
     owner: Owner,
@@ -32,6 +37,7 @@ struct Share<'a> {
     /// Since then.
     window_rows: u64,
     window_bytes: u64,
+    rejects: Rejects,
 }
 
 /// Advisory lock, with a stream's number: its staging table is being made.
@@ -55,7 +61,7 @@ pub(crate) fn write(
     input: &mut Input,
 ) -> Result<WriteSummary, ConnectorError> {
     let perf = WritePerf { connect_ns: nanos(session.connect_time()), ..WritePerf::default() };
-    let shares = request.streams.iter().map(|stream| Share::new(&request.run, config, stream)).collect();
+    let shares = (0..).zip(&request.streams).map(|(index, stream)| Share::new(&request.run, config, stream, index)).collect();
     let summary = WriteSummary { perf, ..WriteSummary::default() };
     let mut loader = Loader { session, config, shares, buffer: Vec::new(), summary, staged: false };
     let done = loader.run(input);
@@ -66,8 +72,9 @@ pub(crate) fn write(
 }
 
 impl<'a> Share<'a> {
-    fn new(run: &RunContext, own: &'a OwnConfig, request: &'a WriteStream) -> Self {
+    fn new(run: &'a RunContext, own: &'a OwnConfig, request: &'a WriteStream, index: u32) -> Self {
         Self {
+            run,
             request,
             own,
             owner: Owner::new(run, &request.context, request.epoch),
@@ -78,6 +85,7 @@ impl<'a> Share<'a> {
             bytes: request.bytes,
             window_rows: 0,
             window_bytes: 0,
+            rejects: Rejects::new(index, request.context.policies.on_data_error),
         }
     }
 
@@ -144,7 +152,7 @@ impl<'a> Share<'a> {
     }
 
     /// Puts the window's rows into the target, in the transaction of their receipt.
-    fn merge_window(&self, session: &mut Session) -> Result<(), ConnectorError> {
+    fn merge_window(&mut self, session: &mut Session) -> Result<(), ConnectorError> {
         if !self.open_ended() || !self.in_window() {
             return Ok(());
         }
@@ -155,10 +163,12 @@ impl<'a> Share<'a> {
         let key = merge::key_of(&self.request.context, &columns)?;
         let target = target_of(&self.request.context, &self.own.schema)?;
         host_ffi::mark("dest.merge.before");
-        let inserted = merge::insert(session, &load, &columns, &target, &key, self.own.upsert_skip_identical)
-            .map_err(|error| fault::of_stream(error, self.name()))?;
+        let skip_identical = self.own.upsert_skip_identical;
+        let inserted = merge::insert(session, &load, &columns, &target, &key, skip_identical, &mut self.rejects)
+            .map_err(|error| fault::of_stream(error, &self.owner.stream))?;
+        self.window_rows -= inserted.fallen.min(self.window_rows);
         if key.is_empty() {
-            merge::took_all(&target, self.window_rows, inserted).map_err(|error| fault::of_stream(error, self.name()))?;
+            merge::took_all(&target, self.window_rows, inserted.rows).map_err(|error| fault::of_stream(error, self.name()))?;
         }
         session.run(&format!("TRUNCATE {}", load.staging.quoted()?))?;
         host_ffi::mark("dest.merge.after");
@@ -199,6 +209,26 @@ impl<'a> Share<'a> {
         self.seq += 1;
         self.rows += std::mem::take(&mut self.window_rows);
         self.bytes += std::mem::take(&mut self.window_bytes);
+        self.rejects.clear();
+    }
+
+    /// Writes the rows given up since the last commit, in the transaction of their receipt.
+    fn write_letters(&self, session: &mut Session) -> Result<(), ConnectorError> {
+        if self.rejects.letters().next().is_none() {
+            return Ok(());
+        }
+        let place = Place {
+            run: self.run,
+            stream: &self.owner.stream,
+            generation: self.request.generation,
+            partition: &self.request.partition,
+            seq: self.seq + 1,
+        };
+        host_ffi::mark("dest.letters.before");
+        dlq_table::write(session, &self.own.letters_table(), &place, self.rejects.letters())
+            .map_err(|error| fault::of_stream(error, &self.owner.stream))?;
+        host_ffi::mark("dest.letters.after");
+        Ok(())
     }
 }
 
@@ -269,7 +299,7 @@ fn no_stream(stream: u32) -> ConnectorError {
 
 fn unsupported_event(name: &str) -> ConnectorError {
     ConnectorError::internal("unsupported_event", format!("an event `{name}` can't be written yet"))
-        .with_hint("use `sync_mode: full_refresh` and `on_data_error: fail` with this destination")
+        .with_hint("use `sync_mode: full_refresh` or `sync_mode: incremental` with this destination")
 }
 
 impl Loader<'_> {
@@ -289,8 +319,13 @@ impl Loader<'_> {
                     input.next()?
                 }
                 Event::Heartbeat => input.next()?,
-                Event::DeadLetters(letters) if letters.is_empty() => input.next()?,
-                Event::DeadLetters(_) => return Err(unsupported_event("dead-letters")),
+                Event::DeadLetters(letters) => {
+                    for letter in letters {
+                        let share = self.shares.get_mut(letter.stream as usize).ok_or_else(|| no_stream(letter.stream))?;
+                        share.rejects.arrived(letter)?;
+                    }
+                    input.next()?
+                }
                 Event::Truncate(_) => return Err(unsupported_event("truncate")),
                 Event::ReplaceRange { .. } => return Err(unsupported_event("replace-range")),
                 Event::End => {
@@ -321,6 +356,9 @@ impl Loader<'_> {
 
     /// Copies a batch and those that follow it under the same schema. Gives the first event of another kind.
     fn copy(&mut self, stream: u32, schema_id: u32, first: (RecordBatch, u64), input: &mut Input) -> Result<Event, ConnectorError> {
+        if self.shares.get(stream as usize).is_some_and(|share| share.rejects.tolerant()) {
+            return self.copy_tolerantly(stream, schema_id, first, input);
+        }
         let Self { session, shares, buffer, summary, staged, config } = self;
         let share = shares.get_mut(stream as usize).ok_or_else(|| no_stream(stream))?;
         if !session.in_transaction() {
@@ -369,6 +407,42 @@ impl Loader<'_> {
         Ok(next)
     }
 
+    /// The same where rows that fail are left out: each batch by a COPY of its own, which can be tried again in parts.
+    fn copy_tolerantly(
+        &mut self,
+        stream: u32,
+        schema_id: u32,
+        (batch, bytes): (RecordBatch, u64),
+        input: &mut Input,
+    ) -> Result<Event, ConnectorError> {
+        let Self { session, shares, buffer, summary, staged, config } = self;
+        let share = shares.get_mut(stream as usize).ok_or_else(|| no_stream(stream))?;
+        if !session.in_transaction() {
+            session.begin_window()?;
+        }
+        let Share { owner, staging, layouts, request, rows, window_rows, window_bytes, rejects, .. } = share;
+        let unannounced =
+            || ConnectorError::internal("unknown_schema", format!("a batch of `{}` came before its schema", owner.stream));
+        let layout = layouts.get(&schema_id).ok_or_else(unannounced)?;
+        let staging = staging.as_ref().ok_or_else(unannounced)?;
+        let names = layout.names();
+        let first_row = *rows + *window_rows + 1;
+        let words = |fault: &EncodeFault| fault::of_encoding(fault, &owner.stream, &request.partition, first_row, &names);
+        if !*staged {
+            host_ffi::mark("dest.staging.before");
+        }
+        let way = tolerant::Way { method: config.load_method, staging, layout, buffer, words: &words };
+        let kept = tolerant::feed_batch(session, way, &batch, rejects, &mut summary.perf)
+            .map_err(|error| fault::of_stream(error, &owner.stream))?;
+        if !std::mem::replace(staged, true) {
+            host_ffi::mark("dest.staging.after");
+        }
+        *window_rows += kept;
+        *window_bytes += bytes;
+        summary.batches_written += 1;
+        input.next()
+    }
+
     /// Makes the window durable with a receipt for each stream, in one transaction, and acknowledges.
     fn commit(&mut self, barrier: &Barrier, input: &mut Input) -> Result<(), ConnectorError> {
         let started = Instant::now();
@@ -381,6 +455,7 @@ impl Loader<'_> {
         let mut receipts: Vec<Option<Receipt>> = self.shares.iter().map(|_| None).collect();
         for index in order {
             self.shares[index].merge_window(self.session)?;
+            self.shares[index].write_letters(self.session)?;
             host_ffi::mark("dest.receipt.before");
             receipts[index] = Some(self.shares[index].write_receipt(self.session, index, barrier)?);
             host_ffi::mark("dest.receipt.after");
@@ -390,6 +465,10 @@ impl Loader<'_> {
         for share in &mut self.shares {
             self.summary.records += share.window_rows;
             self.summary.bytes += share.window_bytes;
+            self.summary.records_skipped += share.rejects.skipped();
+            if !share.rejects.own().is_empty() {
+                input.report_dead_letters(share.rejects.own())?;
+            }
             share.settle();
         }
         self.summary.checkpoint_count += 1;

@@ -5,7 +5,9 @@ use crate::identity;
 use crate::ledger::{self, Columns, Load};
 use crate::names::Table;
 use crate::publish::{Copying, check_kind, from_text, unknown_object};
+use crate::rejects::Rejects;
 use crate::session::Session;
+use crate::tolerant;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::{ConnectorError, StreamContext, WriteMode};
 
@@ -151,7 +153,158 @@ fn list(names: &[String]) -> Result<String, ConnectorError> {
     Ok(quoted.join(", "))
 }
 
-/// Puts the rows of staging into a target that is there; gives how many were added or changed.
+/// How the rows of staging come into a target that is there.
+pub(crate) struct Insertion {
+    into: String,
+    from: String,
+    names: String,
+    staging: String,
+    target: Table,
+    /// The quoted key, and what is done with a row whose key is there.
+    merged: Option<(String, String)>,
+    /// It has identity columns.
+    pub(crate) numbered: bool,
+    /// The statement that lets its deferred constraints be checked at once; empty if it has none.
+    pub(crate) checks: String,
+    /// Columns of the key that may be empty in staging.
+    pub(crate) nullable_key: Vec<String>,
+}
+
+impl Insertion {
+    /// Looks at the target and brings its columns up to date.
+    pub(crate) fn plan(
+        session: &mut Session,
+        load: &Load,
+        columns: &Columns,
+        target: &Table,
+        key: &[String],
+        skip_identical: bool,
+    ) -> Result<Self, ConnectorError> {
+        let Some(relation) = catalog::relation(session, target)? else {
+            return Err(ConnectorError::schema("missing_table", format!("`{target}` is gone"))
+                .with_hint("run again: the next run makes it; rows of earlier runs are gone with it"));
+        };
+        fit(session, load, columns, target, &relation, key)?;
+        let (mut into, mut from) = (Vec::new(), Vec::new());
+        for column in columns {
+            if relation.columns.iter().any(|known| known.name == column.name && known.generated) {
+                continue;
+            }
+            let name = quote_ident(&column.name)?;
+            from.push(if column.staged == column.published {
+                name.clone()
+            } else {
+                format!("{} AS {name}", from_text(&name, &column.published))
+            });
+            into.push((column.name.as_str(), name));
+        }
+        let names: Vec<&str> = into.iter().map(|(_, name)| name.as_str()).collect();
+        let columns_of = if names.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", names.join(", ")) };
+        let merged = match key.is_empty() {
+            true => None,
+            false => {
+                let beside: Vec<&str> = into.iter().map(|(name, _)| *name).filter(|name| key.iter().all(|part| part != name)).collect();
+                identity::refuse_updates(target, &relation, &beside)?;
+                Some((list(key)?, conflict_action(&into, key, skip_identical)))
+            }
+        };
+        let nullable = |name: &&String| !columns.iter().any(|column| column.name == **name && column.not_null);
+        Ok(Self {
+            into: format!("{}{}{columns_of}", target.quoted()?, if merged.is_some() { " AS _rb" } else { "" }),
+            from: from.join(", "),
+            names: names.join(", "),
+            staging: load.staging.quoted()?,
+            target: target.clone(),
+            numbered: relation.columns.iter().any(|known| known.identity.is_some()),
+            checks: own_checks(session, target)?,
+            merged,
+            nullable_key: key.iter().filter(nullable).cloned().collect(),
+        })
+    }
+
+    /// The statement for the rows of a clause, which is empty or begins with ` WHERE`.
+    pub(crate) fn sql(&self, clause: &str) -> String {
+        let Self { into, from, names, staging, .. } = self;
+        match &self.merged {
+            None => format!("INSERT INTO {into} SELECT {from} FROM {staging}{clause}"),
+            // One statement must not meet a key twice. Staging holds rows in the order in which they came: the last one wins.
+            Some((key, action)) => format!(
+                "INSERT INTO {into}
+                 SELECT {names} FROM (SELECT DISTINCT ON ({key}) {from} FROM {staging}{clause} ORDER BY {key}, ctid DESC) AS last
+                 ON CONFLICT ({key}) {action}"
+            ),
+        }
+    }
+
+    /// NULL equals nothing: such rows would be added by every run.
+    pub(crate) fn null_key(&self, name: &str) -> ConnectorError {
+        null_key(&self.target, name)
+    }
+
+    /// An error of the statement, without what it may tell of a row.
+    pub(crate) fn named(&self, error: ConnectorError, columns: &Columns) -> ConnectorError {
+        unknown_object(error, columns)
+    }
+
+    /// Of these rows of staging, those after which no row of the same key has come: a row must not overwrite a later one.
+    pub(crate) fn newest_of_their_key(
+        &self,
+        session: &mut Session,
+        staging: &str,
+        places: Vec<String>,
+    ) -> Result<Vec<String>, ConnectorError> {
+        let Some((key, _)) = self.merged.as_ref().filter(|_| !places.is_empty()) else { return Ok(places) };
+        let sql = format!(
+            "SELECT ctid FROM (SELECT ctid, row_number() OVER (PARTITION BY {key} ORDER BY ctid DESC) AS place FROM {staging}) AS all_rows
+             WHERE place = 1 AND {} ORDER BY ctid",
+            crate::tolerant::at(&places)
+        );
+        session.query(&sql)?.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+    }
+}
+
+/// Deferred constraints of the target's own: at COMMIT it would be too late to find the row that breaks one. Those of other tables
+/// that refer to it are not meant: their rows may wait for ours.
+fn own_checks(session: &mut Session, target: &Table) -> Result<String, ConnectorError> {
+    let rows = session.query_params(
+        "SELECT n.nspname, c.conname FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.connamespace
+         WHERE c.conrelid = $1::regclass AND c.condeferrable ORDER BY c.conname",
+        &[target.quoted()?.into()],
+    )?;
+    let names: Vec<String> = rows
+        .iter()
+        .map(|row| Table { schema: row.text(0)?.to_owned(), name: row.text(1)?.to_owned() }.quoted())
+        .collect::<Result<_, _>>()?;
+    Ok(if names.is_empty() { String::new() } else { format!("SET CONSTRAINTS {} IMMEDIATE", names.join(", ")) })
+}
+
+/// What is done with a row whose key is there.
+fn conflict_action(into: &[(&str, String)], key: &[String], skip_identical: bool) -> String {
+    let rest: Vec<&str> =
+        into.iter().filter(|(name, _)| key.iter().all(|part| part != name)).map(|(_, quoted)| quoted.as_str()).collect();
+    if rest.is_empty() {
+        return "DO NOTHING".to_owned();
+    }
+    let set: Vec<String> = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    let changed = if skip_identical {
+        let side = |of: &str| rest.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ");
+        // Bit by bit, which every type knows; equality is not known by all, and takes 1.0 for 1.00.
+        format!(" WHERE pg_catalog.record_image_ne(ROW({}), ROW({}))", side("_rb"), side("excluded"))
+    } else {
+        String::new()
+    };
+    format!("DO UPDATE SET {}{changed}", set.join(", "))
+}
+
+/// What came of an insertion.
+pub(crate) struct Inserted {
+    /// Rows added or changed.
+    pub(crate) rows: u64,
+    /// Rows of staging that fell out; none where a row that fails is an error.
+    pub(crate) fallen: u64,
+}
+
+/// Puts the rows of staging into a target that is there.
 pub(crate) fn insert(
     session: &mut Session,
     load: &Load,
@@ -159,69 +312,23 @@ pub(crate) fn insert(
     target: &Table,
     key: &[String],
     skip_identical: bool,
-) -> Result<u64, ConnectorError> {
-    let Some(relation) = catalog::relation(session, target)? else {
-        return Err(ConnectorError::schema("missing_table", format!("`{target}` is gone"))
-            .with_hint("run again: the next run makes it; rows of earlier runs are gone with it"));
-    };
-    fit(session, load, columns, target, &relation, key)?;
-    let (mut into, mut from) = (Vec::new(), Vec::new());
-    for column in columns {
-        if relation.columns.iter().any(|known| known.name == column.name && known.generated) {
-            continue;
-        }
-        let name = quote_ident(&column.name)?;
-        from.push(if column.staged == column.published {
-            name.clone()
-        } else {
-            format!("{} AS {name}", from_text(&name, &column.published))
-        });
-        into.push((column.name.as_str(), name));
-    }
-    let (quoted, staging) = (target.quoted()?, load.staging.quoted()?);
-    let names: Vec<&str> = into.iter().map(|(_, name)| name.as_str()).collect();
-    let columns_of = if names.is_empty() { String::new() } else { format!(" ({}) OVERRIDING SYSTEM VALUE", names.join(", ")) };
-    let numbered = relation.columns.iter().any(|known| known.identity.is_some());
-    if key.is_empty() {
-        let inserted = session
-            .execute(&format!("INSERT INTO {quoted}{columns_of} SELECT {} FROM {staging}", from.join(", ")), &[])
-            .map_err(|error| unknown_object(error, columns))?;
-        if numbered {
-            identity::advance(session, target, &staging)?;
-        }
-        return Ok(inserted);
-    }
-    refuse_null_keys(session, columns, &staging, target, key)?;
-    let key_list = list(key)?;
-    let beside: Vec<&(&str, String)> = into.iter().filter(|(name, _)| key.iter().all(|part| part != name)).collect();
-    identity::refuse_updates(target, &relation, &beside.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
-    let rest: Vec<&str> = beside.iter().map(|(_, quoted)| quoted.as_str()).collect();
-    let action = if rest.is_empty() {
-        "DO NOTHING".to_owned()
+    rejects: &mut Rejects,
+) -> Result<Inserted, ConnectorError> {
+    let insertion = Insertion::plan(session, load, columns, target, key, skip_identical)?;
+    let staging = load.staging.quoted()?;
+    let inserted = if rejects.tolerant() {
+        tolerant::insert(session, load, columns, &insertion, rejects)?
     } else {
-        let set: Vec<String> = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-        let changed = if skip_identical {
-            let side = |of: &str| rest.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ");
-            // Bit by bit, which every type knows; equality is not known by all, and takes 1.0 for 1.00.
-            format!(" WHERE pg_catalog.record_image_ne(ROW({}), ROW({}))", side("_rb"), side("excluded"))
-        } else {
-            String::new()
-        };
-        format!("DO UPDATE SET {}{changed}", set.join(", "))
+        if !key.is_empty() {
+            refuse_null_keys(session, columns, &staging, target, key)?;
+        }
+        let rows = session.execute(&insertion.sql(""), &[]).map_err(|error| insertion.named(error, columns))?;
+        Inserted { rows, fallen: 0 }
     };
-    // One statement must not meet a key twice. Staging holds rows in the order in which they came: the last one wins.
-    let sql = format!(
-        "INSERT INTO {quoted} AS _rb{columns_of}
-         SELECT {} FROM (SELECT DISTINCT ON ({key_list}) {} FROM {staging} ORDER BY {key_list}, ctid DESC) AS last
-         ON CONFLICT ({key_list}) {action}",
-        names.join(", "),
-        from.join(", "),
-    );
-    let merged = session.execute(&sql, &[]).map_err(|error| unknown_object(error, columns))?;
-    if numbered {
+    if insertion.numbered {
         identity::advance(session, target, &staging)?;
     }
-    Ok(merged)
+    Ok(inserted)
 }
 
 /// Refuses an insertion that did not take every row: nothing of the server's says so, and no row is lost in silence.
@@ -253,9 +360,13 @@ pub(crate) fn refuse_null_keys(
         }
         let sql = format!("SELECT EXISTS (SELECT FROM {staging} WHERE {} IS NULL)", quote_ident(name)?);
         if session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t") {
-            return Err(ConnectorError::data("null_key", format!("rows for `{target}` have no value in the key column `{name}`"))
-                .with_hint("choose a `primary_key` without NULLs, or mend the rows at the source"));
+            return Err(null_key(target, name));
         }
     }
     Ok(())
+}
+
+fn null_key(target: &Table, name: &str) -> ConnectorError {
+    ConnectorError::data("null_key", format!("rows for `{target}` have no value in the key column `{name}`"))
+        .with_hint("choose a `primary_key` without NULLs, or mend the rows at the source")
 }

@@ -5,33 +5,61 @@
 //! those of the same key. Readers see the old rows until the commit and the new ones after it, since both statements are ordinary ones under MVCC.
 
 use crate::catalog::{self, Relation};
+use crate::config::OwnConfig;
+use crate::dlq_table::{self, Place};
 use crate::fault;
 use crate::identity;
 use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner};
 use crate::merge;
 use crate::names::{Table, target_of};
 use crate::references::References;
+use crate::rejects::Rejects;
 use crate::session::Session;
+use crate::tolerant;
 use crate::types::widens;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
-use rapidbyte_sdk::{ConnectorError, ErrorCategory, PublishRequest, PublishSummary, WriteMode};
+use rapidbyte_sdk::{ConnectorError, DataErrorPolicy, ErrorCategory, PublishRequest, PublishSummary, WriteMode};
 
 /// Publishes, or says again what was published.
-pub(crate) fn publish(
-    session: &mut Session,
-    request: &PublishRequest,
-    schema: &str,
-    skip_identical: bool,
-) -> Result<PublishSummary, ConnectorError> {
+pub(crate) fn publish(session: &mut Session, request: &PublishRequest, own: &OwnConfig) -> Result<PublishSummary, ConnectorError> {
     let owner = Owner::new(&request.run, &request.context, request.epoch);
-    let target = target_of(&request.context, schema)?;
+    let target = target_of(&request.context, &own.schema)?;
+    let mut rejects = Rejects::new(0, request.context.policies.on_data_error);
     host_ffi::mark("dest.publish.before");
-    let summary = session
-        .transaction_marked("dest.publish.sent", |session| publish_within(session, request, &owner, &target, skip_identical))
+    let published = session
+        .transaction_marked("dest.publish.sent", |session| {
+            let published = publish_within(session, request, &owner, &target, own.upsert_skip_identical, &mut rejects)?;
+            if let Published::Now(_) = published {
+                let place = Place::publication(&request.run, &owner.stream, request.generation);
+                host_ffi::mark("dest.letters.before");
+                dlq_table::write(session, &own.letters_table(), &place, rejects.letters())?;
+                host_ffi::mark("dest.letters.after");
+            }
+            Ok(published)
+        })
         .map_err(|error| fault::of_stream(error, &owner.stream))?;
     host_ffi::mark("dest.publish.after");
+    let (summary, letters) = match published {
+        Published::Now(summary) => (summary, rejects.own().to_vec()),
+        Published::Before(summary) if rejects.keeps() => {
+            let table = own.letters_table();
+            let letters = dlq_table::of_publication(session, &table, &request.run, &owner.stream, request.generation)?;
+            (summary, letters)
+        }
+        Published::Before(summary) => (summary, Vec::new()),
+    };
+    if !letters.is_empty() {
+        host_ffi::report_dead_letters(&letters)?;
+    }
     Ok(summary)
+}
+
+/// What came of a publication.
+enum Published {
+    Now(PublishSummary),
+    /// It had happened already; what it gave up is in the table.
+    Before(PublishSummary),
 }
 
 fn publish_within(
@@ -40,13 +68,21 @@ fn publish_within(
     owner: &Owner,
     target: &Table,
     skip_identical: bool,
-) -> Result<PublishSummary, ConnectorError> {
+    rejects: &mut Rejects,
+) -> Result<Published, ConnectorError> {
     let stream = ledger::check_epoch(session, owner, Hold::Update)?;
     let load = ledger::find(session, stream, request.generation)?.ok_or_else(|| {
         ConnectorError::internal("unknown_generation", format!("generation {} is not known at the destination", request.generation))
     })?;
+    let written = ledger::written_rows(session, stream, request.generation)?;
+    let summary = |rows: u64, location: String| {
+        // Rows that fell out and are not among the letters.
+        let records_skipped = if rejects_skip(request) { written.saturating_sub(rows) } else { 0 };
+        PublishSummary { rows, records_skipped, location }
+    };
     if load.published {
-        return Ok(PublishSummary { rows: load.rows.unwrap_or(0), location: load.location.unwrap_or_else(|| target.to_string()) });
+        let location = load.location.unwrap_or_else(|| target.to_string());
+        return Ok(Published::Before(summary(load.rows.unwrap_or(0), location)));
     }
     let unfinished = ledger::unfinished_partitions(session, stream, request.generation)?;
     if let Some(first) = unfinished.first() {
@@ -55,7 +91,7 @@ fn publish_within(
             format!("generation {} has {} unfinished partitions, the first is `{first}`", request.generation, unfinished.len()),
         ));
     }
-    let rows = ledger::written_rows(session, stream, request.generation)?;
+    let mut rows = written;
     // An earlier attempt of this pipeline may be gone and its session not, in the middle of a COPY into the staging table.
     ledger::end_overtaken_sessions(session, &load.staging)?;
     merge::lock_target(session, target)?;
@@ -63,14 +99,10 @@ fn publish_within(
         Some(columns) => {
             let key = merge::key_of(&request.context, &columns)?;
             match catalog::relation(session, target)? {
-                None => first(session, &load, &columns, target, &key)?,
+                None => rows -= first(session, &load, &columns, target, &key, rejects)?.min(rows),
                 Some(relation) => {
-                    Copying { load: &load, columns: &columns, target, relation: &relation }.run(
-                        session,
-                        &key,
-                        rows,
-                        skip_identical,
-                    )?;
+                    let copying = Copying { load: &load, columns: &columns, target, relation: &relation };
+                    rows -= copying.run(session, &key, rows, skip_identical, rejects)?.min(rows);
                 }
             }
         }
@@ -81,29 +113,69 @@ fn publish_within(
     }
     let location = target.to_string();
     ledger::set_published(session, stream, request.generation, rows, &location)?;
-    Ok(PublishSummary { rows, location })
+    Ok(Published::Now(summary(rows, location)))
 }
 
-/// There is no target yet.
-fn first(session: &mut Session, load: &Load, columns: &Columns, target: &Table, key: &[String]) -> Result<(), ConnectorError> {
+fn rejects_skip(request: &PublishRequest) -> bool {
+    request.context.policies.on_data_error == DataErrorPolicy::Skip
+}
+
+/// There is no target yet. Gives how many rows fell out.
+fn first(
+    session: &mut Session,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    key: &[String],
+    rejects: &mut Rejects,
+) -> Result<u64, ConnectorError> {
+    if !rejects.tolerant() {
+        return make(session, load, columns, target, key, rejects);
+    }
+    let tried = tolerant::attempt(session, |session| make(session, load, columns, target, key, rejects))?;
+    if let Ok(fallen) = tried {
+        return Ok(fallen);
+    }
+    // Some rows stand in the way of moving the table whole: the others are copied into one of the same columns and key.
+    let own = if load.write_mode == WriteMode::Upsert { key.to_vec() } else { own_key(load, columns) };
+    merge::create(session, columns, target, &own)?;
+    let fallen = merge::insert(session, load, columns, target, key, false, rejects)?.fallen;
+    session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
+    Ok(fallen)
+}
+
+/// The load becomes the table. Gives how many rows fell out.
+fn make(
+    session: &mut Session,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    key: &[String],
+    rejects: &mut Rejects,
+) -> Result<u64, ConnectorError> {
     if load.write_mode == WriteMode::Upsert {
         merge::refuse_null_keys(session, columns, &load.staging.quoted()?, target, key)?;
         // Most loads have each key once, and then moving the table saves writing every row again.
         if merge::has_twins(session, &load.staging, key)? {
             merge::create(session, columns, target, key)?;
-            merge::insert(session, load, columns, target, key, false)?;
-            return session.run(&format!("DROP TABLE {}", load.staging.quoted()?));
+            let fallen = merge::insert(session, load, columns, target, key, false, rejects)?.fallen;
+            session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
+            return Ok(fallen);
         }
-        return move_into_place(session, load, columns, target, key);
+        return move_into_place(session, load, columns, target, key).map(|()| 0);
     }
-    // Rows of one full refresh have unique keys. Appended refreshes would not, so the key belongs to `replace` alone.
+    move_into_place(session, load, columns, target, &own_key(load, columns)).map(|()| 0)
+}
+
+/// The key that a new table gets. Rows of one full refresh have unique keys. Appended refreshes would not, so the source's own
+/// key belongs to `replace` alone.
+fn own_key(load: &Load, columns: &Columns) -> Vec<String> {
     let mut own: Vec<&LoadColumn> = columns.iter().filter(|column| column.key.is_some()).collect();
     if load.write_mode != WriteMode::Replace {
         own.clear();
     }
     own.sort_by_key(|column| column.key);
-    let own: Vec<String> = own.iter().map(|column| column.name.clone()).collect();
-    move_into_place(session, load, columns, target, &own)
+    own.iter().map(|column| column.name.clone()).collect()
 }
 
 /// The staging table becomes the target, with a primary key if one is named.
@@ -186,7 +258,14 @@ pub(crate) struct Copying<'a> {
 
 impl Copying<'_> {
     /// The rows are copied into the table.
-    fn run(&self, session: &mut Session, key: &[String], rows: u64, skip_identical: bool) -> Result<(), ConnectorError> {
+    fn run(
+        &self,
+        session: &mut Session,
+        key: &[String],
+        rows: u64,
+        skip_identical: bool,
+        rejects: &mut Rejects,
+    ) -> Result<u64, ConnectorError> {
         let Self { load, columns, target, relation } = *self;
         check_kind(target, relation)?;
         let references = match load.write_mode {
@@ -210,14 +289,15 @@ impl Copying<'_> {
             references.defer(session)?;
             session.run(&format!("DELETE FROM {quoted}")).map_err(|error| references.explain(error))?;
         }
-        let inserted = merge::insert(session, load, columns, target, key, skip_identical)?;
+        let inserted = merge::insert(session, load, columns, target, key, skip_identical, rejects)?;
         if let Some(references) = &references {
             references.check(session)?;
         }
         if key.is_empty() {
-            merge::took_all(target, rows, inserted)?;
+            merge::took_all(target, rows.saturating_sub(inserted.fallen), inserted.rows)?;
         }
-        session.run(&format!("DROP TABLE {}", load.staging.quoted()?))
+        session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
+        Ok(inserted.fallen)
     }
 
     /// Brings the target's columns and the load's together, by the default policies: new columns are added, removed ones stay,

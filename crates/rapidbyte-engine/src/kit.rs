@@ -11,7 +11,7 @@ use rapidbyte_runtime::{
     InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess, StateMark, StdoutMode,
     TransformInstance, link,
 };
-use rapidbyte_types::{ConnectorError, NullCursorPolicy, StreamContext, SyncMode};
+use rapidbyte_types::{ConnectorError, DataErrorPolicy, NullCursorPolicy, StreamContext, SyncMode};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,7 +68,9 @@ impl Kit {
         let transforms = transforms.collect::<Result<Vec<_>, _>>()?;
         let destination = part(operator, plan, &plan.destination, Role::Destination, &mut secrets)?;
         let patterns = plan.patterns.iter().map(|pattern| pattern.template().clone());
-        able(&source, &destination, &plan.streams.iter().cloned().chain(patterns).collect::<Vec<_>>())?;
+        let streams = plan.streams.iter().cloned().chain(patterns).collect::<Vec<_>>();
+        able(&source, &destination, &streams)?;
+        follows_policy(&source, &transforms, &destination, &streams)?;
         let memory = plan.resources.max_memory;
         let budget = CHANNEL_BUDGET.min(memory / 4);
         Ok(Self {
@@ -295,6 +297,26 @@ fn part(
     let grants = Grants::new(manifest, &config, env, operator.allowed_hosts.clone())
         .map_err(|error| at(EngineError::new(Stage::Load, Cause::Host(error))))?;
     Ok(Part { name, connector, config, grants })
+}
+
+/// Refuses a policy for rows that fail where a connector on their way would not follow it.
+fn follows_policy(source: &Part, transforms: &[Part], destination: &Part, streams: &[StreamContext]) -> Result<(), EngineError> {
+    for stream in streams {
+        let policy = stream.policies.on_data_error;
+        let feature = match policy {
+            DataErrorPolicy::Fail => continue,
+            DataErrorPolicy::Skip => "skip_rows",
+            DataErrorPolicy::Dlq => "dead_letters",
+        };
+        let parts = std::iter::once(source).chain(transforms).chain(std::iter::once(destination));
+        for part in parts.filter(|part| !part.connector.manifest().has_feature(feature)) {
+            let error =
+                ConnectorError::config("unsupported_policy", format!("`{}` does not follow `on_data_error: {policy}`", part.name))
+                    .with_hint("use `on_data_error: fail`");
+            return Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&stream.name));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses modes that a connector's manifest does not list.

@@ -45,10 +45,12 @@ mod guest_state;
 mod inspect;
 mod keeper;
 mod kit;
+mod letters;
 mod library;
 mod load;
 mod observe;
 mod peek;
+mod replay;
 mod report;
 mod retry;
 mod run;
@@ -64,6 +66,7 @@ pub use keeper::{Keeper, KeeperStream, reset_command};
 pub use library::ConnectorLibrary;
 pub use observe::{Observer, RunEvent, Unobserved};
 pub use rapidbyte_runtime::{AotMode, HostPattern, HostPatternError};
+pub use replay::ReplayOptions;
 pub use report::{RunReport, StreamReport, Timings};
 pub use retry::{RetryPolicy, policy, wait_before_retry};
 pub use run::RunOptions;
@@ -114,6 +117,23 @@ impl Engine {
     /// With the first cause; streams that did not fail have been moved all the same.
     pub async fn run(&self, plan: &PipelinePlan, options: RunOptions) -> Result<RunReport, EngineError> {
         run::run(&self.operator, plan, options).await
+    }
+
+    /// Writes dead letters into their destination again, each once, whatever dies and whenever: an interrupted replay is gone on
+    /// with by the next one, and by the next run. Reaches no source.
+    ///
+    /// # Errors
+    /// When a record can't be written, or a load of its stream is not finished.
+    pub async fn replay(&self, plan: &PipelinePlan, options: ReplayOptions) -> Result<RunReport, EngineError> {
+        replay::run(&self.operator, plan, options).await
+    }
+
+    /// Opens the state store of a pipeline, for what it remembers. It is made if it is not there.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub fn state(&self, plan: &PipelinePlan) -> Result<Arc<dyn rapidbyte_state::StateStore>, EngineError> {
+        run::open_state(&plan.state)
     }
 
     /// Looks at everything a run needs and changes nothing but the state store's own file.

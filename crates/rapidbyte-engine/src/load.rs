@@ -103,11 +103,18 @@ pub(crate) fn start_open_ended(
     let next = claimed.newest_generation.max(noted.map_or(0, |noted| noted.generation)) + 1;
     match &claimed.generation {
         Some(open) if open.snapshot.starts_with(OPEN_ENDED) => match print.strip(&open.snapshot) {
-            Some(snapshot) => Ok((Some(Generation { snapshot: snapshot.to_owned(), ..open.clone() }), next)),
+            Some(snapshot) => {
+                Ok((Some(Generation { snapshot: snapshot.to_owned(), partitions: of_the_source(open), ..open.clone() }), next))
+            }
             None => Err(Stuck::OtherWay),
         },
         _ => Ok((None, next)),
     }
+}
+
+/// Partitions that the source has planned: those of replays are the host's own.
+fn of_the_source(generation: &Generation) -> Vec<rapidbyte_types::Partition> {
+    generation.partitions.iter().filter(|partition| !partition.id.starts_with(RESERVED_PREFIX)).cloned().collect()
 }
 
 /// Whether an open generation is open-ended.
@@ -284,6 +291,12 @@ mod tests {
         stream.sync_mode = rapidbyte_types::SyncMode::Incremental;
         let print = OpenPrint::new(&stream);
         assert_eq!(start_open_ended(&claimed(0, None, vec![]), None, &print), Ok((None, 1)));
+        // The source never sees the partitions of replays.
+        let partition = |id: &str| Partition { id: id.into(), spec: Vec::new() };
+        let open =
+            Generation { number: 1, snapshot: print.stamp("a"), partitions: vec![partition("0"), partition("_rb_replay:u")] };
+        let (pinned, _) = start_open_ended(&claimed(1, Some(open), vec![]), None, &print).unwrap();
+        assert_eq!(pinned.unwrap().partitions, vec![partition("0")]);
         let open = Generation { number: 3, snapshot: print.stamp("a"), partitions: Vec::new() };
         assert!(is_open_ended(&open));
         let (pinned, next) = start_open_ended(&claimed(3, Some(open.clone()), vec![]), None, &print).expect("the same way");

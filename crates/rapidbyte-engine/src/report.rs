@@ -86,6 +86,8 @@ pub struct StreamReport {
     pub rows_published: u64,
     /// Rows left out by policy.
     pub rows_skipped: u64,
+    /// Rows put into the dead letters.
+    pub dead_letters: u64,
     /// Commits.
     pub checkpoints: u64,
     /// Shares it was read in.
@@ -96,6 +98,27 @@ pub struct StreamReport {
     pub resumed: bool,
     /// Where the rows are, in the destination's words.
     pub location: String,
+}
+
+impl StreamReport {
+    /// Of a stream for which nothing has been done yet.
+    pub(crate) fn of(stream: &StreamName) -> Self {
+        Self {
+            stream: stream.clone(),
+            rows_read: 0,
+            bytes_read: 0,
+            rows_written: 0,
+            bytes_written: 0,
+            rows_published: 0,
+            rows_skipped: 0,
+            dead_letters: 0,
+            checkpoints: 0,
+            partitions: 0,
+            attempts: 1,
+            resumed: false,
+            location: String::new(),
+        }
+    }
 }
 
 fn as_text<S: serde::Serializer>(name: &StreamName, serializer: S) -> Result<S::Ok, S::Error> {
@@ -118,6 +141,8 @@ pub struct RunReport {
     pub timings_ns: Timings,
     /// A reader of the destination's output went away, which ended the run early and well.
     pub output_closed: bool,
+    /// Rows left out by `on_data_error: skip`, over all streams: the run succeeded without them.
+    pub rows_dropped: u64,
 }
 
 fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

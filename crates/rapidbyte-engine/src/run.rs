@@ -5,6 +5,7 @@ use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};
 use crate::kit::{Kit, Operator};
 use crate::observe::{Observer, RunEvent};
+use crate::replay;
 use crate::report::{RunReport, StreamReport, Timings};
 use crate::retry;
 use crate::select;
@@ -16,7 +17,7 @@ use rapidbyte_runtime::{NoState, StateAccess};
 use rapidbyte_state::{
     PipelineId, RunError, RunGuard, RunOutcome, RunStatus, RunTotals, SqliteStore, StateStore, StreamResult, StreamStatus,
 };
-use rapidbyte_types::{RunContext, StreamContext, StreamName};
+use rapidbyte_types::{DataErrorPolicy, RunContext, StreamContext, StreamName};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
@@ -49,12 +50,12 @@ pub(crate) async fn load_kit(operator: &Operator, plan: &PipelinePlan) -> Result
 }
 
 /// What must be there for a run to be one: from here on, however it ends, it is recorded.
-struct Begun {
-    kit: Arc<Kit>,
-    state: Arc<dyn StateStore>,
+pub(crate) struct Begun {
+    pub(crate) kit: Arc<Kit>,
+    pub(crate) state: Arc<dyn StateStore>,
     guard: RunGuard,
-    pipeline: PipelineId,
-    context: RunContext,
+    pub(crate) pipeline: PipelineId,
+    pub(crate) context: RunContext,
 }
 
 pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOptions) -> Result<RunReport, EngineError> {
@@ -96,14 +97,29 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => Err(cancelled()),
-                results = move_streams(&run, &streams, plan.resources.parallelism) => results,
+                results = async {
+                    replay::go_on(&begun, plan, &observer).await?;
+                    move_streams(&run, &streams, plan.resources.parallelism).await
+                } => results,
             }
         }
     };
-    finish(begun, &run, plan, results, started).await
+    let timings = timings(&run);
+    finish(begun, timings, plan, results, started).await
 }
 
-async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Begun, EngineError> {
+/// Records how a replay ended, whatever way, and makes the report.
+pub(crate) async fn finish_replay_run(
+    begun: Begun,
+    plan: &PipelinePlan,
+    results: Result<Vec<StreamReport>, EngineError>,
+    started: Instant,
+) -> Result<RunReport, EngineError> {
+    let results = results.map(|reports| reports.into_iter().map(|report| (report.stream.clone(), Ok((report, false)))).collect());
+    finish(begun, Timings::default(), plan, results, started).await
+}
+
+pub(crate) async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Begun, EngineError> {
     let kit = load_kit(operator, plan).await?;
     let state_plan = plan.state.clone();
     let state = blocking(move || open_state(&state_plan)).await??;
@@ -190,7 +206,7 @@ async fn move_streams(run: &Arc<Run>, streams: &[StreamContext], parallelism: u3
 /// Records how the run ended, whatever way, and makes the report.
 async fn finish(
     begun: Begun,
-    run: &Run,
+    timings: Timings,
     plan: &PipelinePlan,
     results: Result<Vec<StreamOutcome>, EngineError>,
     started: Instant,
@@ -200,8 +216,9 @@ async fn finish(
         pipeline: plan.pipeline.clone(),
         streams: Vec::new(),
         duration: started.elapsed(),
-        timings_ns: timings(run),
+        timings_ns: timings,
         output_closed: false,
+        rows_dropped: 0,
     };
     let mut recorded = Vec::new();
     let mut first_error = None;
@@ -212,6 +229,13 @@ async fn finish(
                 match outcome {
                     Ok((stream, closed)) => {
                         report.output_closed |= closed;
+                        let skips = plan
+                            .streams
+                            .iter()
+                            .any(|one| one.name == stream.stream && one.policies.on_data_error == DataErrorPolicy::Skip);
+                        if skips {
+                            report.rows_dropped += stream.rows_skipped;
+                        }
                         report.streams.push(stream);
                     }
                     Err(error) => first_error = first_error.or(Some(error)),
@@ -276,7 +300,7 @@ fn result_of(stream: &StreamName, outcome: &Loaded) -> StreamResult {
             bytes: report.bytes_written,
             partitions: report.partitions,
             skipped: report.rows_skipped,
-            dead_letters: 0,
+            dead_letters: report.dead_letters,
         },
         Err(_) => StreamResult {
             stream: stream.clone(),

@@ -4,6 +4,7 @@ use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};
 use crate::keeper::reset_command;
 use crate::kit::Kit;
+use crate::letters;
 use crate::load::{self, Claimed, Fingerprint, Noted, OpenPrint, RESERVED_PREFIX, Start};
 use crate::observe::{Observer, RunEvent};
 use crate::report::{StreamReport, Timings};
@@ -49,20 +50,7 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
     let mut first: Option<String> = None;
     // Of all attempts: a retry goes on at the snapshot that it holds.
     let mut planner = None;
-    let mut report = StreamReport {
-        stream: stream.name.clone(),
-        rows_read: 0,
-        bytes_read: 0,
-        rows_written: 0,
-        bytes_written: 0,
-        rows_published: 0,
-        rows_skipped: 0,
-        checkpoints: 0,
-        partitions: 0,
-        attempts: 1,
-        resumed: false,
-        location: String::new(),
-    };
+    let mut report = StreamReport::of(&stream.name);
     loop {
         let attempt = report.attempts;
         let attempt = Attempt { run, stream: &stream, attempt, newest_before };
@@ -407,6 +395,7 @@ impl Attempt<'_> {
             report.rows_written += moved.rows_durable;
             report.bytes_written += moved.bytes_durable;
             report.checkpoints += moved.commits;
+            report.dead_letters += moved.letters;
             report.rows_skipped += moved.read.records_skipped
                 + moved.write.records_skipped
                 + moved.transformed.iter().map(|summary| summary.records_skipped).sum::<u64>();
@@ -433,7 +422,7 @@ impl Attempt<'_> {
         let request = PublishRequest { run: self.context(), context: self.stream.clone(), epoch, generation };
         mark("engine.publish.before");
         let published = controller.publish(request).await.map_err(|error| self.destination_error(error));
-        let PublishSummary { rows, location } = match published {
+        let (PublishSummary { rows, records_skipped, location }, letters) = match published {
             Ok(published) => published,
             Err(error) => {
                 self.give_up_if_spoiled(&error, generation, epoch).await;
@@ -442,6 +431,16 @@ impl Attempt<'_> {
         };
         mark("engine.publish.after");
         controller.close().await.map_err(|error| self.destination_error(error))?;
+        let place = letters::Place {
+            pipeline: run.pipeline,
+            stream: self.stream,
+            run_id: &run.context.run_id,
+            generation,
+            partition: letters::PUBLISH_PARTITION,
+            seq: letters::PUBLISH_SEQ,
+        };
+        report.dead_letters += letters::keep(&run.state, &place, letters).await?;
+        report.rows_skipped += records_skipped;
         let snapshot = if snapshot.is_empty() { self.noted_snapshot(generation).await? } else { snapshot.to_owned() };
         self.note(generation, epoch, &snapshot, GenerationState::Published).await?;
         mark("engine.published.noted");

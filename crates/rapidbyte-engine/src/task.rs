@@ -1,9 +1,10 @@
 //! One attempt to move one share of a stream: a source instance, the transforms, a destination instance, joined by links.
 
-use crate::error::{Cause, EngineError, Stage};
+use crate::error::{EngineError, Stage};
 use crate::gate::CheckpointGate;
 use crate::guest_state::GuestState;
 use crate::kit::Kit;
+use crate::letters;
 use crate::observe::{Observer, RunEvent};
 use crate::peek::Tap;
 use crate::transform_state;
@@ -57,6 +58,8 @@ pub(crate) struct Moved {
     pub(crate) rows_durable: u64,
     pub(crate) bytes_durable: u64,
     pub(crate) commits: u64,
+    /// Rows put into the dead letters.
+    pub(crate) letters: u64,
     pub(crate) peek: Option<String>,
     pub(crate) output_closed: bool,
 }
@@ -116,11 +119,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a destination tells of its commits.
-enum Word {
-    Durable(Receipt),
-    /// So many rows were left out.
-    GivenUp(usize),
+/// What a destination tells of a commit: its receipt, and the rows it has put into its dead-letter table.
+struct Word {
+    receipt: Receipt,
+    letters: Vec<DeadLetter>,
 }
 
 /// Takes acknowledgements, checks them against the barriers sent, and hands them to the mirror.
@@ -132,7 +134,7 @@ struct Acks {
 }
 
 impl Acknowledged for Acks {
-    fn acknowledged(&mut self, barrier: u64, receipts: Vec<Receipt>) -> Result<(), ConnectorError> {
+    fn acknowledged(&mut self, barrier: u64, receipts: Vec<Receipt>, letters: Vec<DeadLetter>) -> Result<(), ConnectorError> {
         let refused = |message: String| Err(ConnectorError::internal("receipt_mismatch", message));
         let mut sent = lock(&self.sent);
         let Some(at) = sent.iter().position(|(id, _)| *id == barrier) else {
@@ -155,12 +157,7 @@ impl Acknowledged for Acks {
         }
         self.seq = receipt.seq;
         self.rows = receipt.rows;
-        self.mirror.send(Word::Durable(receipt)).map_err(|_| ConnectorError::internal("mirror_gone", "the run has ended"))
-    }
-
-    fn dead_letters(&mut self, _barrier: u64, letters: Vec<DeadLetter>) {
-        // Heard only while the mirror listens; when it has gone, the task has failed already.
-        let _ = self.mirror.send(Word::GivenUp(letters.len()));
+        self.mirror.send(Word { receipt, letters }).map_err(|_| ConnectorError::internal("mirror_gone", "the run has ended"))
     }
 }
 
@@ -171,9 +168,10 @@ struct Mirrored {
     rows: u64,
     bytes: u64,
     commits: u64,
+    letters: u64,
 }
 
-/// Copies receipts into the state store in the order of their commits, then lets the source know.
+/// Copies receipts and dead letters into the state store in the order of their commits, then lets the source know.
 async fn mirror(
     mut words: mpsc::UnboundedReceiver<Word>,
     share: Share,
@@ -183,14 +181,16 @@ async fn mirror(
 ) -> Result<Mirrored, EngineError> {
     let (mut rows, mut bytes) = share.receipt.as_ref().map_or((0, 0), |receipt| (receipt.rows, receipt.bytes));
     let mut seen = Mirrored::default();
-    while let Some(word) = words.recv().await {
-        let receipt = match word {
-            Word::Durable(receipt) => receipt,
-            Word::GivenUp(rows) => {
-                let message = format!("the destination gave up {rows} rows, and `on_data_error` is `fail`");
-                return Err(EngineError::new(Stage::Destination, Cause::Connector(ConnectorError::data("rows_given_up", message))));
-            }
+    while let Some(Word { receipt, letters }) = words.recv().await {
+        let place = letters::Place {
+            pipeline: share.pipeline,
+            stream: &share.stream,
+            run_id: &share.run.run_id,
+            generation: share.generation,
+            partition: &share.partition.id,
+            seq: receipt.seq,
         };
+        seen.letters += letters::keep(&state, &place, letters).await?;
         let proof = DurableReceipt::from_acknowledgement(receipt.clone(), share.pipeline, share.stream.name.clone())?;
         let store = Arc::clone(&state);
         mark("engine.mirror.before");
@@ -291,6 +291,38 @@ pub(crate) async fn run(
     collect(stages, ends).await
 }
 
+/// Moves rows that no source reads: the events, then the partition's last commit.
+pub(crate) async fn run_events(
+    kit: &Arc<Kit>,
+    share: Share,
+    state: Arc<dyn StateStore>,
+    observer: Arc<dyn Observer>,
+    events: Vec<Event>,
+) -> Result<Moved, EngineError> {
+    let guest_state: Arc<dyn StateAccess> = Arc::new(GuestState::new(share.pipeline, Arc::clone(&state)));
+    let mut stages: JoinSet<Result<Ended, EngineError>> = JoinSet::new();
+    let (out, next) = kit.link(&share.stream, false);
+    let sent = Arc::new(Mutex::new(vec![(1, None)]));
+    stages.spawn(async move {
+        let last = Barrier { id: 1, commit: true, last: true, position: None, transform_state: Vec::new() };
+        for event in events.into_iter().chain([Event::Barrier(last), Event::End]) {
+            out.send(event).await.map_err(|error| EngineError::guest(Stage::Engine, error.into()))?;
+        }
+        Ok(Ended::Read(ReadSummary::default()))
+    });
+    let (acked, receipts) = mpsc::unbounded_channel();
+    let acks = Acks {
+        sent,
+        seq: share.receipt.as_ref().map_or(0, |receipt| receipt.seq),
+        rows: share.receipt.as_ref().map_or(0, |receipt| receipt.rows),
+        mirror: acked,
+    };
+    stages.spawn(write(Arc::clone(kit), share.clone(), guest_state, next, acks));
+    let durable = watch::Sender::new(None);
+    stages.spawn(async move { mirror(receipts, share, state, observer, durable).await.map(Ended::Mirrored) });
+    collect(stages, true).await
+}
+
 /// Waits for every stage. Once one has failed, the others get a moment to say whether it was only an echo of theirs.
 async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>, ends: bool) -> Result<Moved, EngineError> {
     let mut moved = Moved::default();
@@ -321,6 +353,7 @@ async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>, ends: bool) ->
                 moved.rows_durable = seen.rows;
                 moved.bytes_durable = seen.bytes;
                 moved.commits = seen.commits;
+                moved.letters = seen.letters;
                 moved.end = seen.end;
             }
             Ok(Ended::Peeked(table)) => moved.peek = table,

@@ -418,8 +418,8 @@ impl From<PublishRequest> for destination::PublishRequest {
 }
 
 impl From<destination::PublishSummary> for ours::PublishSummary {
-    fn from(destination::PublishSummary { rows, location }: destination::PublishSummary) -> Self {
-        Self { rows, location: cut(location, MAX_TEXT) }
+    fn from(destination::PublishSummary { rows, records_skipped, location }: destination::PublishSummary) -> Self {
+        Self { rows, records_skipped, location: cut(location, MAX_TEXT) }
     }
 }
 

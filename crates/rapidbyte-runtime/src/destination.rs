@@ -1,14 +1,14 @@
 //! A running destination.
 
 use crate::error::{GuestError, HostError, HostErrorKind};
-use crate::host::{AckState, Acknowledged, InputState};
+use crate::host::{AckState, Acknowledged, InputState, PublishState};
 use crate::instance::{Guest, InstanceOptions, call, call_fallible, check_spec, open_request};
 use crate::link::EventReceiver;
 use crate::requests::{ClaimStream, ClaimedStream, PrepareRequest, PublishRequest, WriteRequest};
 use crate::runtime::Connector;
 use crate::source::violation;
 use crate::wit::exports::rapidbyte::connector::destination as exports;
-use rapidbyte_types::{CheckItem, PublishSummary, RunContext, StreamContext, WriteSummary};
+use rapidbyte_types::{CheckItem, DeadLetter, PublishSummary, RunContext, StreamContext, WriteSummary};
 use std::sync::Arc;
 
 /// One instance of a destination, with a store of its own. Dropping a call's future stops the guest and spoils the instance.
@@ -103,16 +103,18 @@ impl DestinationInstance {
         Ok(summary.into())
     }
 
-    /// Makes a generation visible.
+    /// Makes a generation visible. Gives also the rows that this act has put into the destination's dead-letter table.
     ///
     /// # Errors
     /// As every call.
-    pub async fn publish(&mut self, request: PublishRequest) -> Result<PublishSummary, GuestError> {
+    pub async fn publish(&mut self, request: PublishRequest) -> Result<(PublishSummary, Vec<DeadLetter>), GuestError> {
         let Self { guest, exports } = self;
-        let made = call_fallible!(guest, call_timeout, exports.call_publish(&mut guest.store, &request.into()))?;
-        let mut summary = PublishSummary::from(made);
+        guest.store.data_mut().published = Some(PublishState::new(request.context.clone()));
+        let outcome = call_fallible!(guest, call_timeout, exports.call_publish(&mut guest.store, &request.into()));
+        let letters = guest.store.data_mut().published.take().map_or_else(Vec::new, PublishState::into_letters);
+        let mut summary = PublishSummary::from(outcome?);
         summary.location = guest.words(&summary.location);
-        Ok(summary)
+        Ok((summary, letters))
     }
 
     /// Removes what the pipeline left beside the data.

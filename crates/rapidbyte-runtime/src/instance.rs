@@ -131,6 +131,7 @@ impl Guest {
             output: None,
             input: None,
             acks: None,
+            published: None,
             durable: None,
         };
         let mut store = Store::new(connector.engine(), state);

@@ -435,8 +435,8 @@ pub(crate) fn publish_request_from_wit(request: wd::PublishRequest) -> PublishRe
 }
 
 pub(crate) fn publish_summary_to_wit(summary: PublishSummary) -> wd::PublishSummary {
-    let PublishSummary { rows, location } = summary;
-    wd::PublishSummary { rows, location }
+    let PublishSummary { rows, records_skipped, location } = summary;
+    wd::PublishSummary { rows, records_skipped, location }
 }
 
 pub(crate) fn transform_request_from_wit(request: wt::TransformRequest) -> TransformRequest {

@@ -133,7 +133,7 @@ pub trait Destination: Sized {
     /// Makes a complete generation visible in one act and closes it; asked again, says the same.
     fn publish(&mut self, request: &PublishRequest) -> Result<PublishSummary, ConnectorError> {
         let _ = request;
-        Ok(PublishSummary { rows: 0, location: String::new() })
+        Ok(PublishSummary { rows: 0, records_skipped: 0, location: String::new() })
     }
 
     /// Removes what the pipeline left at the destination, apart from its data.

@@ -26,6 +26,7 @@ mod transform;
 pub mod changes;
 pub mod host_ffi;
 pub mod host_tcp;
+pub mod letter;
 pub mod split;
 pub mod suggest;
 #[cfg(not(target_family = "wasm"))]

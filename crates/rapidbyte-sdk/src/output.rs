@@ -85,9 +85,8 @@ impl SourceOutput {
         host_ffi::emit_barrier(position)
     }
 
-    /// Rows that could not be read.
+    /// Rows that could not be read. The host counts them.
     pub fn dead_letters(&mut self, letters: &[DeadLetter]) -> Result<(), ConnectorError> {
-        self.skipped += letters.len() as u64;
         host_ffi::emit_dlq_records(letters)
     }
 

@@ -38,6 +38,21 @@ pub struct DeadLetterSummary {
     pub error_category: ErrorCategory,
     /// Unix milliseconds.
     pub failed_at_ms: u64,
+    /// It was written to its destination again.
+    pub replayed: bool,
+}
+
+/// Dead letters of one stream on their way to their destination again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayRecord {
+    /// A UUID.
+    pub id: String,
+    /// Whose letters.
+    pub pipeline: PipelineId,
+    /// Of which stream, by its name at the source.
+    pub stream: StreamName,
+    /// The load that was opened for it, where the stream has no open-ended one.
+    pub generation: Option<u64>,
 }
 
 /// A dead letter whole.

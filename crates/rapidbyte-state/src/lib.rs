@@ -59,7 +59,7 @@ mod sqlite;
 mod store;
 
 pub use checkpoint::{Checkpoint, DurableReceipt, Mirrored};
-pub use dead_letter::{DeadLetterEntry, DeadLetterKey, DeadLetterSummary, MAX_DEAD_LETTER_BYTES};
+pub use dead_letter::{DeadLetterEntry, DeadLetterKey, DeadLetterSummary, MAX_DEAD_LETTER_BYTES, ReplayRecord};
 pub use error::{ErrorKind, StateError};
 pub use generation::{GenerationRecord, GenerationState};
 pub use key_value::{KeyValueScope, MAX_KEY_BYTES, MAX_KEYS_PER_SCOPE, MAX_VALUE_BYTES};

@@ -1,7 +1,7 @@
 //! The interface every backend implements.
 
 use crate::checkpoint::{Checkpoint, DurableReceipt, Mirrored};
-use crate::dead_letter::{DeadLetterEntry, DeadLetterSummary};
+use crate::dead_letter::{DeadLetterEntry, DeadLetterSummary, ReplayRecord};
 use crate::error::StateError;
 use crate::generation::GenerationRecord;
 use crate::key_value::KeyValueScope;
@@ -187,6 +187,33 @@ pub trait StateStore: Send + Sync + fmt::Debug {
 
     /// How many dead letters there are.
     fn count_dead_letters(&self, pipeline: PipelineId, stream: Option<&StreamName>) -> Result<u64, StateError>;
+
+    /// Notes a replay with the letters it writes, each with its record as it is written, before anything is done for it.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if a letter is not of the stream, or belongs to a replay already.
+    fn begin_replay(&self, replay: &ReplayRecord, letters: &[(u64, String)], now_ms: u64) -> Result<(), StateError>;
+
+    /// Notes the load that a replay opens, before it is opened.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such replay under way.
+    fn note_replay_generation(&self, replay: &str, generation: u64) -> Result<(), StateError>;
+
+    /// Notes that a replay's rows are in their place: its letters are replayed from here on.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such replay under way.
+    fn finish_replay(&self, replay: &str, now_ms: u64) -> Result<(), StateError>;
+
+    /// Replays under way or interrupted, oldest first.
+    fn open_replays(&self, pipeline: PipelineId) -> Result<Vec<ReplayRecord>, StateError>;
+
+    /// The letters of a replay and the records that it writes, by the letters' ids.
+    fn replay_letters(&self, replay: &str) -> Result<Vec<(u64, String)>, StateError>;
 
     // ---- key-values ----
 

@@ -83,8 +83,10 @@ pub struct TransformSummary {
 /// What `publish` made visible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishSummary {
-    /// Rows of the generation.
+    /// Rows of the generation that became visible.
     pub rows: u64,
+    /// Rows left out in this act under `on_data_error: skip`.
+    pub records_skipped: u64,
     /// Where a person finds them.
     pub location: String,
 }

@@ -11,7 +11,6 @@ mod values;
 
 pub(crate) use fit::{fit, stored};
 pub(crate) use sink::Sink;
-pub(crate) use text::record_json;
 pub(crate) use types::check_schema;
 pub(crate) use values::Unfit;
 

@@ -261,9 +261,10 @@ fn unfit_rows_are_skipped_or_kept_as_dead_letters() {
             continue;
         }
         let [Emitted::DeadLetters(reported)] = letters.as_slice() else { panic!("{letters:?}") };
-        assert_eq!(reported[0].record_json, r#"{"id":{"type":"Int64","value":"1"},"bad":{"type":"Date32","value":"infinity"}}"#);
+        // The exact text of the largest day, which PostgreSQL takes for infinity.
+        assert!(reported[0].record_json.ends_with(r#""bad":{"type":"Date32","value":"+5881580-07-11"}}"#), "{reported:?}");
         let line: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        assert_eq!(line["record"]["bad"]["value"], "infinity");
+        assert_eq!(line["record"]["bad"]["value"], "+5881580-07-11");
         assert_eq!(line["error_category"], "data");
     }
 }

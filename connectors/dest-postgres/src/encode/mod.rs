@@ -94,6 +94,25 @@ impl<'a> Rows<'a> {
         Ok(true)
     }
 
+    /// Appends the next row, and gives its place in the batch. A row that can't be carried leaves nothing and is passed over.
+    pub(crate) fn one(&mut self, out: &mut Vec<u8>) -> Option<(usize, Result<(), EncodeFault>)> {
+        let row = self.next;
+        if row >= self.rows {
+            return None;
+        }
+        self.next += 1;
+        let start = out.len();
+        out.extend_from_slice(&self.count);
+        let mut columns = self.columns.iter().enumerate();
+        let written = columns.try_for_each(|(index, column)| {
+            column.write(row, out).map_err(|fault| EncodeFault::Cell { row, column: index, fault })
+        });
+        if written.is_err() {
+            out.truncate(start);
+        }
+        Some((row, written))
+    }
+
     /// Appends rows until `out` has `target` bytes or none is left; says whether any is left.
     pub(crate) fn fill(&mut self, out: &mut Vec<u8>, target: usize) -> Result<bool, EncodeFault> {
         while self.next < self.rows && out.len() < target {

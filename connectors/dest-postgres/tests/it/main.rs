@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod dead_letters;
 mod every_type;
 mod fencing;
 mod identity;

@@ -36,7 +36,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("roles", &["source", "destination", "transform", "utility"]),
     ("roles.source", &["supported_sync_modes", "features"]),
     ("roles.destination", &["supported_write_modes", "delivery", "features"]),
-    ("roles.transform", &["stateful"]),
+    ("roles.transform", &["stateful", "features"]),
     ("roles.utility", &[]),
 ];
 
@@ -178,6 +178,9 @@ fn check_roles(roles: &Roles) -> Result<(), ManifestError> {
     if let Some(destination) = destination {
         check_list("roles.destination.supported_write_modes", &destination.supported_write_modes, false)?;
         check_features("roles.destination.features", &destination.features)?;
+    }
+    if let Some(transform) = transform {
+        check_features("roles.transform.features", &transform.features)?;
     }
     Ok(())
 }

@@ -198,13 +198,16 @@ pub struct DestinationRole {
     pub features: Vec<String>,
 }
 
-/// What a transform is.
+/// What a transform is, and what it can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransformRole {
     /// What it makes of a row depends on rows before: its state travels in the receipts, and it sees each stream as one partition.
     #[serde(default)]
     pub stateful: bool,
+    /// Named abilities.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
 }
 
 /// A utility has nothing to declare yet.
@@ -297,6 +300,17 @@ impl Manifest {
     /// Whether, as a transform, it keeps a state.
     pub fn is_stateful(&self) -> bool {
         self.roles.transform.as_ref().is_some_and(|role| role.stateful)
+    }
+
+    /// Whether it names an ability in any of its roles.
+    pub fn has_feature(&self, feature: &str) -> bool {
+        let Roles { source, destination, transform, utility: _ } = &self.roles;
+        let lists = [
+            source.as_ref().map(|role| &role.features),
+            destination.as_ref().map(|role| &role.features),
+            transform.as_ref().map(|role| &role.features),
+        ];
+        lists.into_iter().flatten().flatten().any(|one| one == feature)
     }
 
     /// The checked schema of its configuration.

@@ -19,12 +19,9 @@ const fn line(key: &'static str, word: &'static str, hint: &'static str) -> NotA
 }
 
 const READ: &str = "use `sync_mode: full_refresh` or `sync_mode: incremental`";
-const FAIL: &str = "use `on_data_error: fail`";
 
 static NOT_AVAILABLE: &[NotAvailable] = &[
     line("sync_mode", "cdc", READ),
-    line("on_data_error", "skip", FAIL),
-    line("on_data_error", "dlq", FAIL),
     line("new_column", "ignore", "use `new_column: add`"),
     line("new_column", "fail", "use `new_column: add`"),
     line("removed_column", "fail", "use `removed_column: ignore`"),

@@ -132,7 +132,6 @@ fn policies(spec: &DestinationSpec) -> Result<Policies, ConfigError> {
         type_change,
         nullability_change,
     } = spec;
-    available::check("on_data_error", on_data_error.as_ref(), |word| word.as_str())?;
     available::check("new_column", new_column.as_ref(), |word| word.as_str())?;
     available::check("removed_column", removed_column.as_ref(), |word| word.as_str())?;
     available::check("type_change", type_change.as_ref(), |word| word.as_str())?;

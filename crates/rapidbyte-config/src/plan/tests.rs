@@ -176,7 +176,7 @@ resources: { parallelism: 4, max_batch_bytes: 64mb, compression: lz4 }
     assert_eq!(spec.streams[0].sync_mode.as_ref().map(|mode| mode.value), Some(SyncMode::Incremental));
     assert_eq!(load(text).expect_err("not yet").kind(), NotAvailable);
     // One by one, until nothing is left to refuse.
-    let fixes = [("on_data_error: dlq ", "on_data_error: fail "), ("type_change: coerce", "type_change: fail")];
+    let fixes = [("type_change: coerce", "type_change: fail")];
     let mut text = text.to_owned();
     for (old, new) in fixes {
         let error = load(&text).expect_err(old);
@@ -186,6 +186,7 @@ resources: { parallelism: 4, max_batch_bytes: 64mb, compression: lz4 }
     let plan = load(&text).expect("nothing is left");
     assert_eq!((plan.streams[0].sync_mode, plan.streams[0].write_mode), (SyncMode::Incremental, WriteMode::Upsert));
     assert_eq!(plan.streams[0].primary_key, ["id"]);
+    assert_eq!(plan.streams[0].policies.on_data_error, rapidbyte_types::DataErrorPolicy::Dlq);
 }
 
 #[test]
@@ -316,7 +317,7 @@ fn every_word_that_is_not_available_is_refused_by_name_with_a_hint_that_works() 
         let super::NotAvailable { key, word, hint } = line;
         let document = |word: &str| match *key {
             "sync_mode" => with("    - name: users\n", &format!("    - name: users\n      sync_mode: {word}\n")),
-            "write_mode" | "on_data_error" => with("  use: dest-file\n", &format!("  use: dest-file\n  {key}: {word}\n")),
+            "write_mode" => with("  use: dest-file\n", &format!("  use: dest-file\n  {key}: {word}\n")),
             "backend" => with("", &format!("state: {{ backend: {word}, connection: x.db }}\n")),
             policy => with("  use: dest-file\n", &format!("  use: dest-file\n  schema_evolution: {{ {policy}: \"{word}\" }}\n")),
         };

@@ -5,7 +5,7 @@ use crate::link::Barrier;
 use crate::requests::WriteStream;
 use crate::wit::rapidbyte::connector::acknowledge::Host;
 use crate::wit::rapidbyte::connector::types as wit;
-use rapidbyte_types::{ConnectorError, DeadLetter, ErrorCategory, Receipt};
+use rapidbyte_types::{ConnectorError, DataErrorPolicy, DeadLetter, ErrorCategory, Receipt, StreamContext};
 use std::collections::VecDeque;
 
 /// Dead letters of one commit.
@@ -15,34 +15,53 @@ const MAX_LETTERS: usize = 10_000;
 pub trait Acknowledged: Send {
     /// The barrier is durable; the receipts say how. An error is handed to the destination.
     ///
+    /// `letters` are the rows that this commit has put into the destination's dead-letter table: first those that came to it
+    /// as events since the commit before, in their order, then those it reported itself.
+    ///
     /// # Errors
     /// When the receipts contradict what is known.
-    fn acknowledged(&mut self, barrier: u64, receipts: Vec<Receipt>) -> Result<(), ConnectorError>;
-
-    /// Rows the destination itself has put into its dead-letter table with this barrier's commit. Called right after
-    /// [`Self::acknowledged`], and only if it went well.
-    fn dead_letters(&mut self, barrier: u64, letters: Vec<DeadLetter>) {
-        let _ = (barrier, letters);
-    }
+    fn acknowledged(&mut self, barrier: u64, receipts: Vec<Receipt>, letters: Vec<DeadLetter>) -> Result<(), ConnectorError>;
 }
 
 struct Expected {
     id: u64,
     last: bool,
     transform_state: Vec<(u32, Vec<u8>)>,
+    /// Letters that came between the commit before and this one.
+    arrived: Vec<DeadLetter>,
+}
+
+/// Refuses letters where the pipeline does not ask for them: to give a row up then is to lose it against the declared policy.
+fn asked_for(stream: &StreamContext) -> Result<(), ConnectorError> {
+    let policy = stream.policies.on_data_error;
+    if policy == DataErrorPolicy::Dlq {
+        return Ok(());
+    }
+    let message = format!("rows of `{}` were given up as dead letters, and `on_data_error` is `{policy}`", stream.name);
+    Err(ConnectorError::data("rows_given_up", message)
+        .with_hint("set `on_data_error: dlq` on the destination, or mend what makes the rows fail"))
+}
+
+/// The error of more letters than a commit may have.
+fn too_many_letters() -> ConnectorError {
+    ConnectorError::data("too_many_dead_letters", format!("more than {MAX_LETTERS} dead letters came between two commits"))
+        .with_hint("mend the cause that the newest letters name, or commit more often with `resources.checkpoint_interval_rows`")
 }
 
 /// The state of one `write`.
 pub(crate) struct AckState {
     streams: Vec<WriteStream>,
     expected: VecDeque<Expected>,
+    /// Came since the newest barrier.
+    arrived: Vec<DeadLetter>,
+    /// Reported by the destination for the acknowledgement that comes next.
     letters: Vec<DeadLetter>,
     sink: Box<dyn Acknowledged>,
 }
 
 impl AckState {
     pub(crate) fn new(streams: Vec<WriteStream>, sink: Box<dyn Acknowledged>) -> Self {
-        Self { streams, expected: VecDeque::new(), letters: Vec::new(), sink }
+        Self { streams, expected: VecDeque::new(), arrived: Vec::new(), letters: Vec::new(), sink }
     }
 
     /// Commits not acknowledged yet.
@@ -52,7 +71,29 @@ impl AckState {
 
     pub(crate) fn expect(&mut self, barrier: &Barrier) {
         let Barrier { id, last, transform_state, .. } = barrier;
-        self.expected.push_back(Expected { id: *id, last: *last, transform_state: transform_state.clone() });
+        let arrived = std::mem::take(&mut self.arrived);
+        self.expected.push_back(Expected { id: *id, last: *last, transform_state: transform_state.clone(), arrived });
+    }
+
+    /// Refuses letters of streams that are not in the task, or whose policy is another.
+    fn wanted(&self, streams: impl Iterator<Item = u32>) -> Result<(), ConnectorError> {
+        for index in streams {
+            let Some(stream) = self.streams.get(index as usize) else {
+                return Err(ConnectorError::internal("unknown_stream", format!("stream {index} is not in this task")));
+            };
+            asked_for(&stream.context)?;
+        }
+        Ok(())
+    }
+
+    /// Letters of earlier stages are on their way to the destination.
+    pub(crate) fn arrive(&mut self, letters: &[DeadLetter]) -> Result<(), ConnectorError> {
+        self.wanted(letters.iter().map(|letter| letter.stream))?;
+        if self.arrived.len() + letters.len() > MAX_LETTERS {
+            return Err(too_many_letters());
+        }
+        self.arrived.extend_from_slice(letters);
+        Ok(())
     }
 
     fn take(&mut self, id: u64, receipts: Vec<Receipt>) -> Result<(), ConnectorError> {
@@ -92,22 +133,44 @@ impl AckState {
             }
         }
         // Whatever the sink says, these letters belong to this acknowledgement and to no later one.
-        let letters = std::mem::take(&mut self.letters);
-        self.sink.acknowledged(id, receipts)?;
-        self.expected.pop_front();
-        if !letters.is_empty() {
-            self.sink.dead_letters(id, letters);
+        let own = std::mem::take(&mut self.letters);
+        let mut letters = self.expected.pop_front().map_or_else(Vec::new, |expected| expected.arrived);
+        letters.extend(own);
+        if letters.len() > MAX_LETTERS {
+            return Err(too_many_letters());
         }
-        Ok(())
+        self.sink.acknowledged(id, receipts, letters)
     }
 
     fn keep(&mut self, letters: Vec<wit::DeadLetter>) -> Result<(), ConnectorError> {
-        let refused = |code: &str, message: String| ConnectorError::internal(code, message);
+        self.wanted(letters.iter().map(|letter| letter.stream))?;
         if self.letters.len() + letters.len() > MAX_LETTERS {
-            return Err(refused("too_many_dead_letters", format!("at most {MAX_LETTERS} dead letters belong to one commit")));
+            return Err(too_many_letters());
         }
-        if let Some(letter) = letters.iter().find(|letter| letter.stream as usize >= self.streams.len()) {
-            return Err(refused("unknown_stream", format!("stream {} is not in this task", letter.stream)));
+        self.letters.extend(letters.into_iter().map(DeadLetter::from));
+        Ok(())
+    }
+}
+
+/// The state of one `publish`.
+pub(crate) struct PublishState {
+    stream: StreamContext,
+    letters: Vec<DeadLetter>,
+}
+
+impl PublishState {
+    pub(crate) fn new(stream: StreamContext) -> Self {
+        Self { stream, letters: Vec::new() }
+    }
+
+    pub(crate) fn into_letters(self) -> Vec<DeadLetter> {
+        self.letters
+    }
+
+    fn keep(&mut self, letters: Vec<wit::DeadLetter>) -> Result<(), ConnectorError> {
+        asked_for(&self.stream)?;
+        if self.letters.len() + letters.len() > MAX_LETTERS {
+            return Err(too_many_letters());
         }
         self.letters.extend(letters.into_iter().map(DeadLetter::from));
         Ok(())
@@ -116,7 +179,10 @@ impl AckState {
 
 impl Host for HostState {
     async fn report_dead_letters(&mut self, letters: Vec<wit::DeadLetter>) -> wasmtime::Result<Result<(), wit::ConnectorError>> {
-        let Some(acks) = &mut self.acks else { return Ok(Err(out_of_place("report-dead-letters", "write").into())) };
+        if let Some(published) = &mut self.published {
+            return Ok(published.keep(letters).map_err(Into::into));
+        }
+        let Some(acks) = &mut self.acks else { return Ok(Err(out_of_place("report-dead-letters", "write` or `publish").into())) };
         Ok(acks.keep(letters).map_err(Into::into))
     }
 

@@ -98,12 +98,13 @@ impl HostState {
                 }
             }
             Event::End => input.ended = true,
-            Event::Schema { .. }
-            | Event::Batch { .. }
-            | Event::DeadLetters(_)
-            | Event::Truncate { .. }
-            | Event::ReplaceRange { .. }
-            | Event::Heartbeat => {}
+            Event::DeadLetters(letters) => {
+                if let Some(acks) = &mut self.acks {
+                    acks.arrive(letters)?;
+                }
+            }
+            Event::Schema { .. } | Event::Batch { .. } | Event::Truncate { .. } | Event::ReplaceRange { .. } | Event::Heartbeat => {
+            }
         }
         Ok(Some(to_wit(event)))
     }

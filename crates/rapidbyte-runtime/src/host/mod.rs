@@ -15,7 +15,7 @@ pub use output::{BarrierDecision, BarrierGate};
 pub use state::{NoState, StateAccess, StateScope};
 pub use telemetry::{MetricKind, NoTelemetry, TelemetrySink};
 
-pub(crate) use acknowledge::AckState;
+pub(crate) use acknowledge::{AckState, PublishState};
 pub(crate) use input::InputState;
 pub(crate) use output::OutputState;
 pub(crate) use telemetry::{Labels, TelemetryState};
@@ -49,6 +49,8 @@ pub(crate) struct HostState {
     pub(crate) input: Option<InputState>,
     /// Set for the length of a `write`.
     pub(crate) acks: Option<AckState>,
+    /// Set for the length of a `publish`: dead letters of that act.
+    pub(crate) published: Option<PublishState>,
     /// Set for the length of a `read`.
     pub(crate) durable: Option<watch::Receiver<Option<Position>>>,
 }

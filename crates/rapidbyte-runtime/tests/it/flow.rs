@@ -11,14 +11,15 @@ use tokio::sync::watch;
 pub(crate) struct Acks(pub(crate) Arc<Mutex<Vec<String>>>);
 
 impl Acknowledged for Acks {
-    fn acknowledged(&mut self, barrier: u64, receipts: Vec<Receipt>) -> Result<(), ConnectorError> {
+    fn acknowledged(&mut self, barrier: u64, receipts: Vec<Receipt>, letters: Vec<DeadLetter>) -> Result<(), ConnectorError> {
         let said = receipts.iter().map(|r| format!("{} rows, last {}", r.rows, r.last)).collect::<Vec<_>>().join("; ");
-        self.0.lock().expect("not poisoned").push(format!("{barrier}: {said}"));
+        let mut said = format!("{barrier}: {said}");
+        if !letters.is_empty() {
+            let words: Vec<&str> = letters.iter().map(|letter| letter.error_message.as_str()).collect();
+            said.push_str(&format!(", letters {}", words.join(" ")));
+        }
+        self.0.lock().expect("not poisoned").push(said);
         Ok(())
-    }
-
-    fn dead_letters(&mut self, barrier: u64, letters: Vec<DeadLetter>) {
-        self.0.lock().expect("not poisoned").push(format!("{barrier}: {} letters", letters.len()));
     }
 }
 
@@ -35,11 +36,28 @@ fn schema(payload: &Payload) -> Event {
     Event::Schema { stream: 0, schema_id: 1, ipc: payload.schema.clone().into() }
 }
 
-/// Gives a destination two batches and two commits.
+/// Gives a destination two batches and three commits.
 async fn write(mode: &str) -> (Result<WriteSummary, GuestError>, Vec<String>) {
     let good = payload(7);
     let events =
         vec![schema(&good), batch(&good), barrier(1, false), batch(&good), barrier(2, false), barrier(3, true), Event::End];
+    write_events(mode, DataErrorPolicy::Dlq, events).await
+}
+
+/// A letter of an earlier stage.
+fn letter(words: &str) -> DeadLetter {
+    DeadLetter {
+        stream: 0,
+        record_json: "{}".into(),
+        error_message: words.into(),
+        error_category: ErrorCategory::Data,
+        failed_at_ms: 1,
+    }
+}
+
+async fn write_events(mode: &str, policy: DataErrorPolicy, events: Vec<Event>) -> (Result<WriteSummary, GuestError>, Vec<String>) {
+    let mut request = write_request();
+    request.streams[0].context.policies.on_data_error = policy;
     let (sender, receiver) = small_link();
     let feeding = tokio::spawn(async move {
         for event in events {
@@ -51,7 +69,7 @@ async fn write(mode: &str) -> (Result<WriteSummary, GuestError>, Vec<String>) {
     let acks = Acks::default();
     let outcome = async {
         let mut destination = DestinationInstance::open(&connector("destination"), &options(json!({ "mode": mode }))).await?;
-        destination.write(write_request(), receiver, Box::new(acks.clone())).await
+        destination.write(request, receiver, Box::new(acks.clone())).await
     };
     let outcome = within("the destination", outcome).await;
     within("the feeder", feeding).await.expect("fed");
@@ -67,7 +85,42 @@ async fn commits_are_acknowledged_in_order() {
     assert_eq!(said, ["1: 7 rows, last false", "2: 14 rows, last false", "3: 14 rows, last true"]);
     let (outcome, said) = write("letters").await;
     outcome.expect("written");
-    assert_eq!(said.iter().filter(|line| line.ends_with("2 letters")).count(), 3, "{said:?}");
+    assert_eq!(said.iter().filter(|line| line.ends_with("letters no no")).count(), 3, "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_belong_to_the_commit_that_they_came_before_and_stand_before_own_ones() {
+    let letters = |words: &[&str]| Event::DeadLetters(words.iter().map(|words| letter(words)).collect());
+    let good = payload(7);
+    let events = vec![
+        schema(&good),
+        letters(&["a", "b"]),
+        batch(&good),
+        letters(&["c"]),
+        barrier(1, false),
+        barrier(2, false),
+        letters(&["d"]),
+        barrier(3, true),
+        Event::End,
+    ];
+    let (outcome, said) = write_events("letters", DataErrorPolicy::Dlq, events.clone()).await;
+    outcome.expect("written");
+    let expected = [
+        "1: 7 rows, last false, letters a b c no no",
+        "2: 7 rows, last false, letters no no",
+        "3: 7 rows, last true, letters d no no",
+    ];
+    assert_eq!(said, expected);
+    // A row is never given up against the declared policy, and not a single commit is made of it.
+    for policy in [DataErrorPolicy::Fail, DataErrorPolicy::Skip] {
+        let (outcome, said) = write_events("ok", policy, events.clone()).await;
+        assert!(matches!(outcome, Err(GuestError::Connector(error)) if error.code == "rows_given_up"));
+        assert_eq!(said, Vec::<String>::new());
+    }
+    let flood = vec![schema(&good), Event::DeadLetters(vec![letter("x"); 10_000]), letters(&["y"]), barrier(1, true), Event::End];
+    let (outcome, said) = write_events("ok", DataErrorPolicy::Dlq, flood).await;
+    assert!(matches!(outcome, Err(GuestError::Connector(error)) if error.code == "too_many_dead_letters"));
+    assert_eq!(said, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,17 +213,10 @@ async fn transform_marked(
 
 fn everything() -> Vec<Event> {
     let good = payload(7);
-    let letter = DeadLetter {
-        stream: 0,
-        record_json: "{}".into(),
-        error_message: "no".into(),
-        error_category: ErrorCategory::Data,
-        failed_at_ms: 1,
-    };
     vec![
         schema(&good),
         batch(&good),
-        Event::DeadLetters(vec![letter]),
+        Event::DeadLetters(vec![letter("no")]),
         Event::Truncate { stream: 0, position: None },
         Event::ReplaceRange { stream: 0, low: None, high: Some("[\"7\"]".into()) },
         Event::Heartbeat,

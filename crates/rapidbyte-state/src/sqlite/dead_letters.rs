@@ -19,7 +19,9 @@ struct LetterRow {
 impl Stored for LetterRow {
     const TABLE: &'static str = "dead_letters";
     const COLUMNS: &'static str = "id, pipeline, stream, generation, partition, seq, ordinal, run_id, error_message, \
-                                   error_category, failed_at_ms, record_sum, sum";
+                                   error_category, failed_at_ms, record_sum, sum, \
+                                   EXISTS (SELECT 1 FROM replay_letters AS l JOIN replays AS r USING (replay_id) \
+                                   WHERE l.letter = dead_letters.id AND r.finished_at_ms IS NOT NULL) AS replayed";
 
     fn from_row(row: &Row<'_>) -> Result<Self, StateError> {
         let key = DeadLetterKey {
@@ -37,12 +39,14 @@ impl Stored for LetterRow {
             error_message: row.get("error_message")?,
             error_category: rows::word(row, "error_category", ErrorCategory::ALL, ErrorCategory::as_str)?,
             failed_at_ms: rows::unsigned(row, "failed_at_ms")?,
+            replayed: rows::flag(row, "replayed")?,
         };
         Ok(Self { summary, record_sum: row.get("record_sum")? })
     }
 
     fn sum(&self) -> i64 {
-        let DeadLetterSummary { id: _, key, run_id, error_message, error_category, failed_at_ms } = &self.summary;
+        // Whether it was replayed is another table's.
+        let DeadLetterSummary { id: _, key, run_id, error_message, error_category, failed_at_ms, replayed: _ } = &self.summary;
         Checksum::of(Self::TABLE)
             .text(&key.pipeline.to_string())
             .text(&stream_key(&key.stream))
@@ -90,6 +94,7 @@ fn put(tx: &Transaction<'_>, entry: &DeadLetterEntry) -> Result<(), StateError> 
             error_message: cut(&letter.error_message).to_owned(),
             error_category: letter.error_category,
             failed_at_ms: letter.failed_at_ms,
+            replayed: false,
         },
         record_sum: record_sum(&letter.record_json),
     };
@@ -156,7 +161,7 @@ pub(super) fn one(connection: &Connection, id: u64) -> Result<Option<DeadLetterE
     if record_sum(&record_json) != row.record_sum {
         return Err(rows::damaged("dead_letters", "a record does not match its checksum"));
     }
-    let DeadLetterSummary { id: _, key, run_id, error_message, error_category, failed_at_ms } = row.summary;
+    let DeadLetterSummary { id: _, key, run_id, error_message, error_category, failed_at_ms, replayed: _ } = row.summary;
     let letter = DeadLetter { stream: 0, record_json, error_message, error_category, failed_at_ms };
     Ok(Some(DeadLetterEntry { key, run_id, letter }))
 }

@@ -8,6 +8,7 @@ mod lock;
 mod pipelines;
 mod portable;
 mod progress;
+mod replays;
 mod resets;
 mod rows;
 mod runs;

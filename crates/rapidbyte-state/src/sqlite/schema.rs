@@ -11,6 +11,7 @@ pub(super) const APPLICATION_ID: u32 = 0x5242_7974;
 const MIGRATIONS: &[&str] = &[
     concat!(include_str!("migrations/0001_tables.sql"), include_str!("migrations/0001_ledger.sql")),
     include_str!("migrations/0002_resets.sql"),
+    include_str!("migrations/0003_replays.sql"),
 ];
 
 /// The first version with the table `resets`.

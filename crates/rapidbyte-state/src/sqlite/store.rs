@@ -1,8 +1,8 @@
 //! [`SqliteStore`]: each call of the trait as one transaction on one connection.
 
-use super::{dead_letters, file, key_values, lock, pipelines, portable, progress, resets, runs, schema, verify};
+use super::{dead_letters, file, key_values, lock, pipelines, portable, progress, replays, resets, runs, schema, verify};
 use crate::checkpoint::{Checkpoint, DurableReceipt, Mirrored};
-use crate::dead_letter::{DeadLetterEntry, DeadLetterSummary};
+use crate::dead_letter::{DeadLetterEntry, DeadLetterSummary, ReplayRecord};
 use crate::error::{ErrorKind, StateError};
 use crate::generation::GenerationRecord;
 use crate::key_value::KeyValueScope;
@@ -235,6 +235,26 @@ impl StateStore for SqliteStore {
 
     fn count_dead_letters(&self, pipeline: PipelineId, stream: Option<&StreamName>) -> Result<u64, StateError> {
         self.read(|view| dead_letters::count(view, pipeline, stream))
+    }
+
+    fn begin_replay(&self, replay: &ReplayRecord, letters: &[(u64, String)], now_ms: u64) -> Result<(), StateError> {
+        self.write(|tx| replays::begin(tx, replay, letters, now_ms))
+    }
+
+    fn note_replay_generation(&self, replay: &str, generation: u64) -> Result<(), StateError> {
+        self.write(|tx| replays::note_generation(tx, replay, generation))
+    }
+
+    fn finish_replay(&self, replay: &str, now_ms: u64) -> Result<(), StateError> {
+        self.write(|tx| replays::finish(tx, replay, now_ms))
+    }
+
+    fn open_replays(&self, pipeline: PipelineId) -> Result<Vec<ReplayRecord>, StateError> {
+        self.read(|view| replays::open(view, pipeline))
+    }
+
+    fn replay_letters(&self, replay: &str) -> Result<Vec<(u64, String)>, StateError> {
+        self.read(|view| replays::letters(view, replay))
     }
 
     fn key_value_get(&self, pipeline: PipelineId, scope: &KeyValueScope, key: &str) -> Result<Option<Vec<u8>>, StateError> {

@@ -188,6 +188,30 @@ fn stream_names_never_run_into_each_other() {
 }
 
 #[test]
+fn letters_are_replayed_once() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let id = pipeline(&store);
+    store.add_dead_letters(&[letter(id, 1, 0, "a"), letter(id, 1, 1, "b")]).expect("adds");
+    let ids: Vec<u64> = store.dead_letters(id, None, 0, 10).expect("lists").iter().map(|each| each.id).collect();
+    let replay = |name: &str| ReplayRecord { id: name.into(), pipeline: id, stream: orders(), generation: None };
+    store.begin_replay(&replay("one"), &[(ids[0], "edited".into())], 5).expect("begins");
+    // A letter has one replay; what can't begin whole leaves nothing.
+    let again = store.begin_replay(&replay("two"), &[(ids[1], "b".into()), (ids[0], "a".into())], 6);
+    assert_eq!(again.expect_err("is on its way").kind(), ErrorKind::Conflict);
+    store.note_replay_generation("one", 7).expect("notes");
+    assert_eq!(store.open_replays(id).expect("reads"), [ReplayRecord { generation: Some(7), ..replay("one") }]);
+    assert_eq!(store.replay_letters("one").expect("reads"), [(ids[0], "edited".to_owned())]);
+    let replayed =
+        || -> Vec<bool> { store.dead_letters(id, None, 0, 10).expect("lists").iter().map(|each| each.replayed).collect() };
+    assert_eq!(replayed(), [false, false]);
+    store.finish_replay("one", 9).expect("finishes");
+    assert_eq!((replayed(), store.open_replays(id).expect("reads")), (vec![true, false], vec![]));
+    assert_eq!(store.finish_replay("one", 9).expect_err("has ended").kind(), ErrorKind::NotFound);
+    store.begin_replay(&replay("two"), &[(ids[1], "b".into())], 6).expect("the other is free");
+}
+
+#[test]
 fn dead_letters_come_once() {
     let fixture = Fixture::new();
     let store = fixture.store();

@@ -177,7 +177,7 @@ impl Guest for Misfit {
     }
 
     fn publish(_request: PublishRequest) -> Result<PublishSummary, ConnectorError> {
-        Ok(PublishSummary { rows: 1, location: "here".into() })
+        Ok(PublishSummary { rows: 1, records_skipped: 0, location: "here".into() })
     }
 
     fn teardown(_run: RunContext, _streams: Vec<StreamContext>) -> Result<(), ConnectorError> {
