@@ -137,6 +137,11 @@ impl<'a> CopyOut<'a> {
         self.connection.transport.refused_head(up_to)
     }
 
+    /// After [`CopyOutError::TooLong`]: passes over the message that was refused, of this length; the next one follows.
+    pub fn skip_refused(&mut self, length: usize) -> Result<(), Error> {
+        self.connection.transport.skip_refused(length)
+    }
+
     /// Time spent waiting for bytes by this session so far.
     pub fn waited(&self) -> Duration {
         self.connection.transport.waited()

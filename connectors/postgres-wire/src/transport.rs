@@ -232,6 +232,23 @@ impl Transport {
         Ok(&self.straddle[HEADER..])
     }
 
+    /// After [`Fault::TooLong`]: passes over the message that was refused, whose body has so many bytes, without holding it. The
+    /// session goes on.
+    pub(crate) fn skip_refused(&mut self, body: usize) -> Result<(), Error> {
+        self.broken = false;
+        let mut left = (HEADER + body).saturating_sub(self.straddle.len());
+        self.straddle.clear();
+        while left > 0 {
+            if self.at == self.chunk.len() {
+                self.fill()?;
+            }
+            let count = (self.chunk.len() - self.at).min(left);
+            self.at += count;
+            left -= count;
+        }
+        Ok(())
+    }
+
     /// Puts a message into the send buffer.
     pub(crate) fn frame(&mut self, tag: u8, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
         let start = self.out.len();

@@ -9,8 +9,9 @@ use crate::incremental::{self, Marker};
 use crate::shares::{self, Share};
 use crate::types::Kind;
 use postgres_wire::{Connection, CopyOut, CopyOutError, TransactionStatus, quote_ident, quote_literal, quote_qualified};
+use rapidbyte_sdk::letter::{letter, partial_json};
 use rapidbyte_sdk::{
-    ConnectorError, ErrorScope, NoRowFilter, Position, ReadPerf, ReadRequest, ReadSummary, RowFilter, SchemaId, SourceOutput,
+    ConnectorError, DataErrorPolicy, ErrorScope, NoRowFilter, Position, ReadPerf, ReadRequest, ReadSummary, RowFilter, SchemaId, SourceOutput,
     StreamContext, SyncMode, host_ffi,
 };
 use std::collections::HashSet;
@@ -280,7 +281,8 @@ fn read_stream(
     let selected = select_columns(stream, &relation, columns.clone())?;
     let filter = checked_filter(connection, stream, &relation, &columns)?;
     let list = select_list(&selected)?;
-    let table = TableRead { stream, user, relation: &relation, all: &columns, selected: &selected, list, filter, index };
+    let unchecked_texts = connection.parameter("server_encoding") == Some("SQL_ASCII");
+    let table = TableRead { stream, user, relation: &relation, all: &columns, selected: &selected, list, filter, index, unchecked_texts };
     if stream.sync_mode == SyncMode::Incremental {
         perf.query_ns += nanos(started.elapsed());
         return incremental::read_stream(connection, &table, resume, output, perf);
@@ -314,13 +316,19 @@ pub(crate) struct TableRead<'t> {
     pub(crate) filter: Option<String>,
     /// The stream's place in the task.
     pub(crate) index: u32,
+    /// The server does not vouch for the encoding of its texts.
+    unchecked_texts: bool,
 }
 
 impl<'t> TableRead<'t> {
     fn decoder(&self, tail: usize) -> RowDecoder {
         let decoded =
             self.selected.iter().map(|column| DecodedColumn { kind: column.kind.clone(), field: column.field() }).collect();
-        RowDecoder::with_tail(self.stream.name.to_string(), decoded, tail, self.largest(tail))
+        let mut decoder = RowDecoder::with_tail(self.stream.name.to_string(), decoded, tail, self.largest(tail));
+        if self.stream.policies.on_data_error != DataErrorPolicy::Fail {
+            decoder.refuse_rows(self.unchecked_texts);
+        }
+        decoder
     }
 
     /// The most bytes a row may have on the wire.
@@ -415,7 +423,7 @@ impl Run<'_> {
         let waited = copy.waited();
         let mut one_by_one = 0_usize;
         loop {
-            if one_by_one == 0 && self.marker.is_none() {
+            if one_by_one == 0 && self.marker.is_none() && !self.decoder.one_by_one() {
                 match self.decoder.push_run(copy.arrived(), self.target, BATCH_ROWS) {
                     decode::Run::Taken(0) => {}
                     decode::Run::Taken(bytes) => {
@@ -431,7 +439,16 @@ impl Run<'_> {
                 Ok(Some(payload)) => payload,
                 Ok(None) => break,
                 Err(CopyOutError::Wire(error)) => return Err(error.into()),
-                Err(CopyOutError::TooLong { length }) => return Err(self.too_long(&mut copy, length)),
+                Err(CopyOutError::TooLong { length }) => {
+                    let (error, record) = self.too_long(&mut copy, length);
+                    if self.table.stream.policies.on_data_error == DataErrorPolicy::Fail {
+                        return Err(error);
+                    }
+                    copy.skip_refused(length)?;
+                    self.decoder.pass_header();
+                    self.give_up(&error, record, output)?;
+                    continue;
+                }
             };
             let before = self.decoder.rows();
             while let Pushed::Split { column, taken } = self.decoder.push(payload)? {
@@ -446,6 +463,9 @@ impl Run<'_> {
                 );
                 self.schema_id = output.schema(self.table.index, self.decoder.schema().clone())?;
                 payload = &payload[taken..];
+            }
+            for (error, record) in self.decoder.take_refused() {
+                self.give_up(&error, record, output)?;
             }
             self.decoded(before, output)?;
             self.emit_full(output)?;
@@ -491,8 +511,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Names the row that is larger than `max_record_bytes`, and its large column as far as the row's first bytes tell.
-    fn too_long(&self, copy: &mut CopyOut<'_>, length: usize) -> ConnectorError {
+    /// Leaves a row out by the stream's policy.
+    fn give_up(&self, error: &ConnectorError, record: String, output: &mut SourceOutput) -> Result<(), ConnectorError> {
+        match self.table.stream.policies.on_data_error {
+            DataErrorPolicy::Dlq => output.dead_letters(&[letter(self.table.index, record, &error.message, error.category)]),
+            DataErrorPolicy::Skip | DataErrorPolicy::Fail => {
+                output.skipped(1);
+                Ok(())
+            }
+        }
+    }
+
+    /// Names the row that is larger than `max_record_bytes`, and its large column as far as the row's first bytes tell. Gives also
+    /// what of it is known.
+    fn too_long(&self, copy: &mut CopyOut<'_>, length: usize) -> (ConnectorError, String) {
         let limit = usize::try_from(self.table.stream.limits.max_record_bytes).unwrap_or(usize::MAX);
         let mut look = FIRST_LOOK.min(length);
         let (mut large, mut before) = (String::new(), Vec::new());
@@ -515,7 +547,12 @@ impl Run<'_> {
                 place.push_str(&format!(" = {text}"));
             }
         }
-        ConnectorError::data(
+        let record = partial_json(self.decoder.schema().fields().iter().map(AsRef::as_ref), |index| match before.get(index) {
+            Some(None) => Ok(None),
+            Some(Some(value)) => self.decoder.text_of(index, value).map(Some).ok_or_else(not_read),
+            None => Err(not_read()),
+        });
+        let error = ConnectorError::data(
             "record_too_large",
             format!(
                 "stream `{}`{place}: a record of {length} bytes is larger than `max_record_bytes` ({limit})",
@@ -523,8 +560,14 @@ impl Run<'_> {
             ),
         )
         .with_scope(ErrorScope::Record)
-        .with_hint("raise `resources.max_record_bytes` (up to 64mb), or leave the column out with `columns`")
+        .with_hint("raise `resources.max_record_bytes` (up to 64mb), or leave the column out with `columns`");
+        (error, record)
     }
+}
+
+/// In place of a value of a record that was too large to be read.
+fn not_read() -> String {
+    "not read: the record is larger than `max_record_bytes`".to_owned()
 }
 
 /// A key's value in words, for types whose values only number rows. Any other key, an e-mail address say, may be personal.

@@ -13,6 +13,8 @@ use super::column::{ColumnBuilder, FinishError};
 use crate::types::Kind;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{Field, Schema, SchemaRef};
+use rapidbyte_sdk::letter::partial_json;
+use rapidbyte_sdk::text::ColumnText;
 use rapidbyte_sdk::{ConnectorError, split};
 use std::sync::Arc;
 
@@ -44,6 +46,33 @@ enum State {
     Done,
 }
 
+/// Rows that can't be decoded are passed over.
+#[derive(Clone, Copy)]
+struct Refusing {
+    check_texts: bool,
+}
+
+/// The code of a value that can't be decoded.
+const BAD_VALUE: &str = "bad_value";
+
+fn is_text(kind: &Kind) -> bool {
+    matches!(kind, Kind::Text | Kind::Json | Kind::Cast | Kind::Jsonb)
+}
+
+/// Where the row at the beginning ends; `None` if it is cut.
+fn row_length(bytes: &[u8]) -> Option<usize> {
+    let count = i16::from_be_bytes(bytes.get(..2)?.try_into().ok()?);
+    let mut at = 2;
+    for _ in 0..count {
+        let length = i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
+        at += 4 + usize::try_from(length).unwrap_or(0);
+        if at > bytes.len() {
+            return None;
+        }
+    }
+    Some(at)
+}
+
 /// What a payload led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
@@ -70,6 +99,8 @@ pub(crate) struct RowDecoder {
     wire_bytes: usize,
     carry: Vec<u8>,
     max_record: usize,
+    refusing: Option<Refusing>,
+    refused: Vec<(ConnectorError, String)>,
     state: State,
     fields: run::Fields,
     /// How many fields follow the columns, and are no part of the batches.
@@ -101,6 +132,8 @@ impl RowDecoder {
             wire_bytes: 0,
             carry: Vec::new(),
             max_record,
+            refusing: None,
+            refused: Vec::new(),
             state: State::Header,
             fields: run::Fields::default(),
             tail,
@@ -191,11 +224,18 @@ impl RowDecoder {
                 }
                 Err(stop) => {
                     self.builders.iter_mut().for_each(|builder| builder.truncate(self.rows));
-                    return match stop {
-                        Stop::Incomplete => self.keep(&payload[at..]),
-                        Stop::Beyond(column) => Ok(Pushed::Split { column, taken: at }),
-                        Stop::Failed(error) => Err(error),
-                    };
+                    match stop {
+                        Stop::Incomplete => return self.keep(&payload[at..]),
+                        Stop::Beyond(column) => return Ok(Pushed::Split { column, taken: at }),
+                        Stop::Failed(error) if self.refusing.is_some() && error.code == BAD_VALUE => {
+                            // Whether the rest of the row is there is not known yet.
+                            let Some(length) = row_length(&payload[at..]) else { return self.keep(&payload[at..]) };
+                            let record = self.record_of(&payload[at..at + length]);
+                            self.refused.push((error, record));
+                            at += length;
+                        }
+                        Stop::Failed(error) => return Err(error),
+                    }
                 }
             }
         }
@@ -255,7 +295,14 @@ impl RowDecoder {
             let pushed = if length >= 0 {
                 let value = rest.get(..length.cast_unsigned() as usize).ok_or(Stop::Incomplete)?;
                 at += value.len();
-                builder.push(value)
+                match self.refusing {
+                    Some(Refusing { check_texts: true })
+                        if is_text(&self.columns[index].kind) && str::from_utf8(value).is_err() =>
+                    {
+                        Err(ValueError::Malformed("a text is not valid UTF-8"))
+                    }
+                    _ => builder.push(value),
+                }
             } else if length == -1 {
                 builder.push_null()
             } else {
@@ -299,8 +346,61 @@ impl RowDecoder {
     fn bad_value(&self, index: usize, what: &str) -> ConnectorError {
         let row = self.next_row();
         let column = self.columns[index].field.name();
-        ConnectorError::data("bad_value", format!("stream `{}`, column `{column}`, row {row} of the read: {what}", self.stream))
+        ConnectorError::data(BAD_VALUE, format!("stream `{}`, column `{column}`, row {row} of the read: {what}", self.stream))
             .with_hint("if the column's type was changed while it was read, run again")
+    }
+
+    /// Passes over rows of which a value can't be decoded, from here on. `check_texts`: the server does not vouch for its texts.
+    pub(crate) fn refuse_rows(&mut self, check_texts: bool) {
+        self.refusing = Some(Refusing { check_texts });
+    }
+
+    /// Whether rows must be looked at one by one.
+    pub(crate) fn one_by_one(&self) -> bool {
+        matches!(self.refusing, Some(Refusing { check_texts: true }))
+    }
+
+    /// Rows passed over since the last call: why, and the record of each.
+    pub(crate) fn take_refused(&mut self) -> Vec<(ConnectorError, String)> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// The message with the header has been passed over with the row that it held.
+    pub(crate) fn pass_header(&mut self) {
+        if self.at_header() {
+            self.state = State::Rows;
+        }
+    }
+
+    /// The record of a row for the dead letters: the values that can be decoded, and a word in place of the others.
+    fn record_of(&self, row: &[u8]) -> String {
+        let (mut at, mut values) = (2, Vec::with_capacity(self.columns.len()));
+        for _ in &self.columns {
+            let length = row.get(at..at + 4).and_then(|length| length.try_into().ok()).map_or(-1, i32::from_be_bytes);
+            at += 4;
+            let value = usize::try_from(length).ok().and_then(|length| row.get(at..at + length));
+            at += value.map_or(0, <[u8]>::len);
+            values.push(value);
+        }
+        let text = |index: usize| {
+            let Some(value) = values.get(index).copied().flatten() else { return Ok(None) };
+            self.text_of(index, value).map(Some).ok_or_else(|| "the value can't be decoded".to_owned())
+        };
+        partial_json(self.columns.iter().map(|column| &column.field), text)
+    }
+
+    /// The exact text of one value.
+    pub(crate) fn text_of(&self, index: usize, value: &[u8]) -> Option<String> {
+        let DecodedColumn { kind, field } = &self.columns[index];
+        let mut builder = ColumnBuilder::new(kind, 1);
+        builder.push(value).ok()?;
+        let array = builder.finish(true).ok()?;
+        // The members of a split column are told one by one.
+        let plain = Field::new(field.name(), field.data_type().clone(), true);
+        let texts = ColumnText::quoting_decimals(if split::is_split(field) { &plain } else { field }, &array).ok()?;
+        let mut text = String::new();
+        texts.write(0, &mut text);
+        Some(text)
     }
 
     /// The waiting rows as a batch; none when there are none.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cdc;
+mod dead_letters;
 mod filters;
 mod incremental;
 mod kinds;
