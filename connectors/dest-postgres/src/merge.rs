@@ -203,7 +203,8 @@ impl Insertion {
         let merged = match key.is_empty() {
             true => None,
             false => {
-                let beside: Vec<&str> = into.iter().map(|(name, _)| *name).filter(|name| key.iter().all(|part| part != name)).collect();
+                let beside: Vec<&str> =
+                    into.iter().map(|(name, _)| *name).filter(|name| key.iter().all(|part| part != name)).collect();
                 identity::refuse_updates(target, &relation, &beside)?;
                 Some((list(key)?, conflict_action(&into, key, skip_identical)))
             }

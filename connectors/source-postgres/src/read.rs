@@ -281,8 +281,7 @@ fn read_stream(
     let selected = select_columns(stream, &relation, columns.clone())?;
     let filter = checked_filter(connection, stream, &relation, &columns)?;
     let list = select_list(&selected)?;
-    let unchecked_texts = connection.parameter("server_encoding") == Some("SQL_ASCII");
-    let table = TableRead { stream, user, relation: &relation, all: &columns, selected: &selected, list, filter, index, unchecked_texts };
+    let table = TableRead { stream, user, relation: &relation, all: &columns, selected: &selected, list, filter, index };
     if stream.sync_mode == SyncMode::Incremental {
         perf.query_ns += nanos(started.elapsed());
         return incremental::read_stream(connection, &table, resume, output, perf);
@@ -316,8 +315,6 @@ pub(crate) struct TableRead<'t> {
     pub(crate) filter: Option<String>,
     /// The stream's place in the task.
     pub(crate) index: u32,
-    /// The server does not vouch for the encoding of its texts.
-    unchecked_texts: bool,
 }
 
 impl<'t> TableRead<'t> {
@@ -326,7 +323,7 @@ impl<'t> TableRead<'t> {
             self.selected.iter().map(|column| DecodedColumn { kind: column.kind.clone(), field: column.field() }).collect();
         let mut decoder = RowDecoder::with_tail(self.stream.name.to_string(), decoded, tail, self.largest(tail));
         if self.stream.policies.on_data_error != DataErrorPolicy::Fail {
-            decoder.refuse_rows(self.unchecked_texts);
+            decoder.refuse_rows();
         }
         decoder
     }
@@ -423,7 +420,7 @@ impl Run<'_> {
         let waited = copy.waited();
         let mut one_by_one = 0_usize;
         loop {
-            if one_by_one == 0 && self.marker.is_none() && !self.decoder.one_by_one() {
+            if one_by_one == 0 && self.marker.is_none() {
                 match self.decoder.push_run(copy.arrived(), self.target, BATCH_ROWS) {
                     decode::Run::Taken(0) => {}
                     decode::Run::Taken(bytes) => {

@@ -105,6 +105,8 @@ pub(crate) enum Command {
     Discover(PipelineArgs),
     /// Looks at what is remembered of a pipeline, begins streams anew, or moves the memory
     State(StateArgs),
+    /// Shows rows that could not be processed, and writes them again
+    Dlq(DlqArgs),
     /// Lists the connectors that can be used by name, or packs one
     Connectors(ConnectorsArgs),
     /// Begins a new connector: a project that builds, tests and runs as it is
@@ -203,6 +205,84 @@ pub(crate) struct StateImportArgs {
     /// The document
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+/// `dlq`
+#[derive(Debug, Args)]
+pub(crate) struct DlqArgs {
+    #[command(subcommand)]
+    pub(crate) command: DlqCommand,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqCommand {
+    /// Lists a pipeline's dead letters, without their values
+    List(DlqListArgs),
+    /// Shows one dead letter with its values
+    Show(DlqShowArgs),
+    /// Writes dead letters as JSON lines, to be looked at or edited
+    Export(DlqExportArgs),
+    /// Writes dead letters into the destination, each once; an interrupted replay is gone on with
+    Replay(DlqReplayArgs),
+}
+
+/// `dlq list`
+#[derive(Debug, Args)]
+pub(crate) struct DlqListArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Only those of this stream
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) stream: Option<String>,
+    /// Also those that were replayed
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: u32,
+}
+
+/// `dlq show`
+#[derive(Debug, Args)]
+pub(crate) struct DlqShowArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// The letter's number, as `dlq list` shows it
+    #[arg(value_name = "ID")]
+    pub(crate) id: u64,
+}
+
+/// `dlq export`
+#[derive(Debug, Args)]
+pub(crate) struct DlqExportArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Only those of this stream
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) stream: Option<String>,
+    /// Also those that were replayed
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The file to make; by default standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `dlq replay`
+#[derive(Debug, Args)]
+pub(crate) struct DlqReplayArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Only those of this stream
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) stream: Option<String>,
+    /// Only this letter; may be given more than once
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Vec<u64>,
+    /// Only the letters of this file, with their records as they stand there; made by `dlq export`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) edited: Option<PathBuf>,
 }
 
 /// `connectors`

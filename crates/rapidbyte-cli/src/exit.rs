@@ -23,6 +23,7 @@ pub(crate) enum ExitCode {
     Connector,
     CheckFailed,
     File,
+    RowsSkipped,
     Interrupted,
     Terminated,
 }
@@ -44,6 +45,7 @@ impl ExitCode {
         Self::Connector,
         Self::CheckFailed,
         Self::File,
+        Self::RowsSkipped,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -65,6 +67,7 @@ impl ExitCode {
             Self::Connector => 11,
             Self::CheckFailed => 12,
             Self::File => 13,
+            Self::RowsSkipped => 20,
             // 128 and the number of the signal, as shells have it.
             Self::Interrupted => 130,
             Self::Terminated => 143,
@@ -88,6 +91,7 @@ impl ExitCode {
             Self::Connector => "connector",
             Self::CheckFailed => "check_failed",
             Self::File => "file",
+            Self::RowsSkipped => "rows_skipped",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
         }
@@ -110,6 +114,7 @@ impl ExitCode {
             Self::Connector => "A connector can't be loaded: not a component, damaged, or its manifest lies.",
             Self::CheckFailed => "`rapidbyte check` found something that would fail.",
             Self::File => "A file named on the command line can't be read or written.",
+            Self::RowsSkipped => "The run succeeded, and rows were left out by `on_data_error: skip`; the summary counts them.",
             Self::Interrupted => "Stopped by Ctrl-C. What was committed stays; the next run goes on from there.",
             Self::Terminated => "Stopped by SIGTERM. What was committed stays; the next run goes on from there.",
         }

@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     Usage { what: String, hint: String },
     /// `check` found something, and has said so.
     CheckFailed,
+    /// The run succeeded without some rows, and has said so.
+    RowsSkipped,
     /// Nobody reads standard output any more.
     OutputClosed,
     /// A signal came.
@@ -94,6 +96,7 @@ impl Failure {
             Self::File { .. } => ExitCode::File,
             Self::Usage { .. } => ExitCode::Usage,
             Self::CheckFailed => ExitCode::CheckFailed,
+            Self::RowsSkipped => ExitCode::RowsSkipped,
             Self::OutputClosed => ExitCode::Success,
             Self::Stopped(signal) => signal.exit_code(),
             Self::Internal(_) => ExitCode::Internal,
@@ -115,7 +118,7 @@ impl Failure {
                 Words::new(format!("could not {doing} `{}`", path.display()), Some(io_words(error)), hint.clone())
             }
             Self::Usage { what, hint } => Words::new(what.clone(), None, Some(hint.clone())),
-            Self::CheckFailed | Self::OutputClosed => return None,
+            Self::CheckFailed | Self::RowsSkipped | Self::OutputClosed => return None,
             Self::Stopped(signal) => Words::new(
                 format!("stopped by {signal}"),
                 None,

@@ -50,7 +50,12 @@ pub(crate) fn render(report: &RunReport, style: Style, all_timings: bool) -> Str
     ));
     let skipped = sum(|stream| stream.rows_skipped);
     if skipped > 0 {
-        text.push_str(&format!("{} {} left out by `on_data_error`\n", style.warning("note:"), amounts::counted(skipped, "record")));
+        text.push_str(&format!("{} {} left out by policy\n", style.warning("note:"), amounts::counted(skipped, "record")));
+    }
+    let letters = sum(|stream| stream.dead_letters);
+    if letters > 0 {
+        let letters = amounts::counted(letters, "record");
+        text.push_str(&format!("{} {letters} put into the dead letters: see `rapidbyte dlq list`\n", style.warning("note:")));
     }
     text.push_str(&timings(report, style, all_timings));
     text
@@ -82,6 +87,7 @@ pub(crate) mod tests {
                 bytes_written: 5 << 20,
                 rows_published: 99_999,
                 rows_skipped: 1,
+                dead_letters: 2,
                 checkpoints: 2,
                 partitions: 1,
                 attempts: 2,
@@ -91,6 +97,7 @@ pub(crate) mod tests {
             duration: Duration::from_millis(2_000),
             timings_ns: Timings { connect: 1_000_000, commit: 2_000_000, ..Timings::default() },
             output_closed: false,
+            rows_dropped: 0,
         }
     }
 
@@ -102,7 +109,8 @@ pub(crate) mod tests {
              public.orders (resumed) (2 attempts)  100,000   99,999  5.0 MiB        2  output/orders\n\
              \n\
              done: `p` succeeded: 100,000 records read, 99,999 written, 5.0 MiB in 2.00 s (50,000 rows/s)\n\
-             note: 1 record left out by `on_data_error`\n\
+             note: 1 record left out by policy\n\
+             note: 2 records put into the dead letters: see `rapidbyte dlq list`\n\
              time: connect 1 ms · commit 2 ms\n"
         );
     }

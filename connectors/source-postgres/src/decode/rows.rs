@@ -46,18 +46,8 @@ enum State {
     Done,
 }
 
-/// Rows that can't be decoded are passed over.
-#[derive(Clone, Copy)]
-struct Refusing {
-    check_texts: bool,
-}
-
 /// The code of a value that can't be decoded.
 const BAD_VALUE: &str = "bad_value";
-
-fn is_text(kind: &Kind) -> bool {
-    matches!(kind, Kind::Text | Kind::Json | Kind::Cast | Kind::Jsonb)
-}
 
 /// Where the row at the beginning ends; `None` if it is cut.
 fn row_length(bytes: &[u8]) -> Option<usize> {
@@ -99,7 +89,8 @@ pub(crate) struct RowDecoder {
     wire_bytes: usize,
     carry: Vec<u8>,
     max_record: usize,
-    refusing: Option<Refusing>,
+    /// Rows that can't be decoded are passed over.
+    refusing: bool,
     refused: Vec<(ConnectorError, String)>,
     state: State,
     fields: run::Fields,
@@ -132,7 +123,7 @@ impl RowDecoder {
             wire_bytes: 0,
             carry: Vec::new(),
             max_record,
-            refusing: None,
+            refusing: false,
             refused: Vec::new(),
             state: State::Header,
             fields: run::Fields::default(),
@@ -227,7 +218,7 @@ impl RowDecoder {
                     match stop {
                         Stop::Incomplete => return self.keep(&payload[at..]),
                         Stop::Beyond(column) => return Ok(Pushed::Split { column, taken: at }),
-                        Stop::Failed(error) if self.refusing.is_some() && error.code == BAD_VALUE => {
+                        Stop::Failed(error) if self.refusing && error.code == BAD_VALUE => {
                             // Whether the rest of the row is there is not known yet.
                             let Some(length) = row_length(&payload[at..]) else { return self.keep(&payload[at..]) };
                             let record = self.record_of(&payload[at..at + length]);
@@ -295,14 +286,7 @@ impl RowDecoder {
             let pushed = if length >= 0 {
                 let value = rest.get(..length.cast_unsigned() as usize).ok_or(Stop::Incomplete)?;
                 at += value.len();
-                match self.refusing {
-                    Some(Refusing { check_texts: true })
-                        if is_text(&self.columns[index].kind) && str::from_utf8(value).is_err() =>
-                    {
-                        Err(ValueError::Malformed("a text is not valid UTF-8"))
-                    }
-                    _ => builder.push(value),
-                }
+                builder.push(value)
             } else if length == -1 {
                 builder.push_null()
             } else {
@@ -350,14 +334,9 @@ impl RowDecoder {
             .with_hint("if the column's type was changed while it was read, run again")
     }
 
-    /// Passes over rows of which a value can't be decoded, from here on. `check_texts`: the server does not vouch for its texts.
-    pub(crate) fn refuse_rows(&mut self, check_texts: bool) {
-        self.refusing = Some(Refusing { check_texts });
-    }
-
-    /// Whether rows must be looked at one by one.
-    pub(crate) fn one_by_one(&self) -> bool {
-        matches!(self.refusing, Some(Refusing { check_texts: true }))
+    /// Passes over rows of which a value can't be decoded, from here on.
+    pub(crate) fn refuse_rows(&mut self) {
+        self.refusing = true;
     }
 
     /// Rows passed over since the last call: why, and the record of each.

@@ -49,26 +49,3 @@ fn a_record_above_the_limit_is_passed_over_and_the_others_are_read() {
         }
     }
 }
-
-#[test]
-fn a_text_that_is_no_utf8_is_passed_over_and_the_others_are_read() {
-    let server = PostgresServer::start();
-    server.connect().batch_execute("CREATE DATABASE old ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0").unwrap();
-    let sql = "SET client_encoding = 'SQL_ASCII'; CREATE TABLE t (id int, note text);
-               INSERT INTO t SELECT i, CASE WHEN i = 77 THEN E'a\\377' ELSE 'é' END FROM generate_series(1, 200) i";
-    server.connect_to("old").batch_execute(sql).unwrap();
-    let mut context = stream("t");
-    context.policies.on_data_error = DataErrorPolicy::Dlq;
-    let host = FakeHost::install();
-    let mut output = host.source_output();
-    let config = server.config_json("old");
-    let mut source: source_postgres::PostgresSource =
-        rapidbyte_sdk::Source::init(config, rapidbyte_sdk::InitContext::default()).unwrap();
-    let summary = rapidbyte_sdk::Source::read(&mut source, &crate::request(context), &mut output).unwrap();
-    assert_eq!((summary.records, rows(&host)), (199, 199));
-    let letters = letters(&host);
-    assert_eq!(letters.len(), 1);
-    assert!(letters[0].error_message.contains("column `note`, row 77 of the read"), "{}", letters[0].error_message);
-    assert!(letters[0].record_json.contains(r#""id":{"type":"Int32","value":"77""#), "{}", letters[0].record_json);
-    assert!(letters[0].record_json.contains(r#""omitted":"the value can't be decoded""#), "{}", letters[0].record_json);
-}

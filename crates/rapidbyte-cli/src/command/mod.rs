@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod connectors;
 pub(crate) mod discover;
+pub(crate) mod dlq;
 pub(crate) mod init;
 pub(crate) mod pack;
 pub(crate) mod run;

@@ -31,12 +31,13 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> Outcome {
     // The moving display goes away before anything else is said.
     let peeks = watch.close();
     let report = result?;
+    let skipped = if report.rows_dropped > 0 { Err(Failure::RowsSkipped) } else { Ok(()) };
     if context.printer.is_json() {
-        return context.printer.json(&success(&report, &peeks));
+        return context.printer.json(&success(&report, &peeks)).and(skipped);
     }
     let shown = if peeks.is_empty() { Ok(()) } else { context.printer.data(&show(&peeks)) };
     context.printer.note(&summary::render(&report, context.printer.err(), context.verbose > 0));
-    shown
+    shown.and(skipped)
 }
 
 async fn execute(loaded: &Loaded, watch: &Arc<Watch>, peek_rows: usize) -> Outcome<RunReport> {
@@ -77,7 +78,7 @@ fn owns_stdout(loaded: &Loaded) -> bool {
 fn success(report: &RunReport, peeks: &[Peek]) -> Value {
     let mut document = json!({
         "status": "succeeded",
-        "exit_code": ExitCode::Success.number(),
+        "exit_code": if report.rows_dropped > 0 { ExitCode::RowsSkipped } else { ExitCode::Success }.number(),
         "report": report,
     });
     if !peeks.is_empty() {

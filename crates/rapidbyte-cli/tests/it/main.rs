@@ -4,6 +4,7 @@ mod cancel;
 mod cases;
 mod checkpoints;
 mod crash;
+mod dead_letters;
 mod faults;
 mod house;
 mod incremental;

@@ -48,6 +48,11 @@ pub(super) fn pairs() -> Vec<Pair> {
     let hungry = |text: &str| server(&format!("max_record_bytes: 32mb, {text}"), huge.config(), "huge");
     let unreachable =
         |retries: u32| server(&format!("max_retries: {retries}"), "host: 127.0.0.1, port: 1, user: u, database: d".to_owned(), "t");
+    let eternal = postgres.database("keys_eternal");
+    eternal.sql("CREATE TABLE t AS SELECT d FROM (VALUES ('infinity'::date), ('2024-01-01')) AS v(d)");
+    // One row of two is not for files.
+    let unfit =
+        |policy: &str| server("max_retries: 0", eternal.config(), "t").with("settings", format!("  on_data_error: {policy}\n"));
     let written = |mode: &str| format!("name: orders, destination: {{ write_mode: {mode} }}");
     let mut all = vec![
         differs("version", "version", ("\"1\"", "exit 0"), ("\"3\"", "exit 3")),
@@ -118,7 +123,7 @@ pub(super) fn pairs() -> Vec<Pair> {
             base().with("settings", "  write_mode: replace\n").shows("100 lines").twice(),
         ),
         differs("destination.primary_key", "settings", ("", "exit 0"), ("  primary_key: [order_id]\n", "primary_key")),
-        not_yet("destination.on_data_error", "on_data_error: fail", "on_data_error: skip"),
+        pair("destination.on_data_error", unfit("fail").shows("exit 7"), unfit("skip").shows("exit 20")),
         not_yet("destination.schema_evolution.new_column", &evolution("new_column: add"), &evolution("new_column: fail")),
         not_yet(
             "destination.schema_evolution.removed_column",

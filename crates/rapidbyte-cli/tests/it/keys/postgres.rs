@@ -133,6 +133,28 @@ impl Party {
         pair("missing_types", side("create", "m is mood;"), side("text", "m is text;"))
     }
 
+    /// A pair over a table that refuses the row that comes.
+    fn dlq_table(&self) -> Pair {
+        let source = server().postgres.database("keys_letters");
+        source.sql("CREATE TABLE refused AS SELECT 'bad' AS v");
+        self.database.sql("CREATE TABLE refused (v text CHECK (v <> 'bad'))");
+        let of = "SELECT 'letters in ' || relname || ';' FROM pg_class WHERE relname IN ('one_table', 'another_table');
+                  DROP TABLE IF EXISTS one_table, another_table";
+        let side = |table: &str| {
+            let mut side = Pipeline::new()
+                .with("source", "source-postgres")
+                .with("source_config", format!("{{ {} }}", source.config()))
+                .with("stream", "name: refused")
+                .with("destination", "dest-postgres")
+                .with("destination_config", format!("{{ {} }}", self.and(&format!("dlq_table: {table}"))))
+                .with("settings", "  on_data_error: dlq\n")
+                .shows(format!("letters in {table};"));
+            side.asks = Some((self.database.clone(), of.to_owned()));
+            side
+        };
+        pair("dlq_table", side("one_table"), side("another_table"))
+    }
+
     /// A pair of what works and what is refused.
     fn refused(&self, key: &str, from: &str, to: &str, shows: &str) -> Pair {
         pair(key, self.with(&self.database.config(), "exit 0"), self.with(&self.but(from, to), shows))
@@ -192,6 +214,7 @@ pub(super) fn pairs(role: Role) -> Vec<Pair> {
     ];
     if role == Role::Destination {
         pairs.push(party.missing_types());
+        pairs.push(party.dlq_table());
     }
     pairs
 }
