@@ -11,8 +11,8 @@ use crate::types::Kind;
 use postgres_wire::{Connection, CopyOut, CopyOutError, TransactionStatus, quote_ident, quote_literal, quote_qualified};
 use rapidbyte_sdk::letter::{letter, partial_json};
 use rapidbyte_sdk::{
-    ConnectorError, DataErrorPolicy, ErrorScope, NoRowFilter, Position, ReadPerf, ReadRequest, ReadSummary, RowFilter, SchemaId, SourceOutput,
-    StreamContext, SyncMode, host_ffi,
+    ConnectorError, DataErrorPolicy, ErrorScope, NoRowFilter, Position, ReadPerf, ReadRequest, ReadSummary, RowFilter, SchemaId,
+    SourceOutput, StreamContext, SyncMode, host_ffi,
 };
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
