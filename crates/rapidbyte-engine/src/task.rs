@@ -1,6 +1,6 @@
 //! One attempt to move one share of a stream: a source instance, the transforms, a destination instance, joined by links.
 
-use crate::error::{EngineError, Stage};
+use crate::error::{Cause, EngineError, Stage};
 use crate::gate::CheckpointGate;
 use crate::guest_state::GuestState;
 use crate::kit::Kit;
