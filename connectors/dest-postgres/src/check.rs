@@ -1,6 +1,7 @@
 //! What can be known before a run: the server answers, the rights are there, each target can be written.
 
 use crate::catalog;
+use crate::config::OwnConfig;
 use crate::merge;
 use crate::names::{LEDGER, Table, target_of};
 use crate::publish::{check_kind, sees_all_rows};
@@ -26,12 +27,8 @@ fn failed(name: impl Into<String>, error: ConnectorError) -> CheckItem {
 }
 
 /// Looks and changes nothing.
-pub(crate) fn check(
-    config: &ConnectConfig,
-    default_schema: &str,
-    streams: &[StreamContext],
-) -> Result<Vec<CheckItem>, ConnectorError> {
-    let mut session = match Session::open(config) {
+pub(crate) fn check(config: &ConnectConfig, own: &OwnConfig, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
+    let mut session = match Session::open(config, own.lock_timeout_seconds) {
         Ok(session) => session,
         Err(error) => return Ok(vec![failed("connection", error)]),
     };
@@ -42,7 +39,7 @@ pub(crate) fn check(
     let mut tables = Vec::new();
     for stream in streams {
         let name = format!("table of `{}`", stream.name);
-        match target_of(stream, default_schema) {
+        match target_of(stream, &own.schema) {
             Ok(target) => {
                 let (found, exists) = table(&mut session, stream, &target)?;
                 if !exists {

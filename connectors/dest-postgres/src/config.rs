@@ -22,6 +22,9 @@ pub(crate) struct OwnConfig {
     /// The table of rows that could not be written, in `schema`.
     #[serde(default = "default_dlq_table")]
     pub(crate) dlq_table: String,
+    /// How long a lock of another session is waited for.
+    #[serde(default = "default_lock_timeout")]
+    pub(crate) lock_timeout_seconds: u32,
 }
 
 impl OwnConfig {
@@ -57,6 +60,11 @@ pub(crate) enum LoadMethod {
 
 fn default_dlq_table() -> String {
     "_rapidbyte_dlq".to_owned()
+}
+
+/// Long enough for a commit under way and short enough for a person.
+fn default_lock_timeout() -> u32 {
+    10
 }
 
 fn default_schema() -> String {

@@ -60,6 +60,12 @@ impl<'a> Feed<'a> {
 
     /// Encodes a batch and hands full messages to the server; what is left waits for the next one.
     pub(crate) fn batch(&mut self, batch: &RecordBatch, layout: &Layout, perf: &mut WritePerf) -> Result<(), SendFault> {
+        let batch = layout.conversion.apply(batch).map_err(SendFault::Encode)?;
+        self.converted(&batch, layout, perf)
+    }
+
+    /// The same with a batch whose values are already as the table's columns want them.
+    pub(crate) fn converted(&mut self, batch: &RecordBatch, layout: &Layout, perf: &mut WritePerf) -> Result<(), SendFault> {
         let rows = Rows::new(batch, &layout.codecs).map_err(SendFault::Encode)?;
         match self {
             Self::Copy { copy, buffer } => copy_rows(copy, buffer, rows, perf),

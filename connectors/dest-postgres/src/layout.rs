@@ -3,6 +3,7 @@
 use crate::catalog::{self, Known};
 use crate::config::MissingTypes;
 use crate::encode::Codec;
+use crate::evolution::Conversion;
 use crate::ledger::{Columns, LoadColumn};
 use crate::names::{Table, check_column};
 use crate::session::Session;
@@ -19,16 +20,18 @@ use std::sync::Arc;
 const MAX_COLUMNS: usize = 1600;
 
 /// How the batches of one schema are written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Layout {
     pub(crate) columns: Columns,
     pub(crate) codecs: Vec<Codec>,
     /// Columns whose type is not known here, with that type and the one in its place.
     pub(crate) replaced: Vec<Replaced>,
+    /// What is done to batches first.
+    pub(crate) conversion: Conversion,
 }
 
 /// A column that could not have its type.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Replaced {
     column: String,
     wanted: String,
@@ -111,8 +114,7 @@ pub(crate) fn plan(
     names.sort_unstable();
     names.dedup();
     let types = catalog::resolve(session, &names)?;
-    let mut layout =
-        Layout { columns: Vec::with_capacity(marks.len()), codecs: Vec::with_capacity(marks.len()), replaced: Vec::new() };
+    let mut layout = Layout::default();
     for ((field, marks), names) in schema.fields().iter().zip(&marks).zip(&wanted) {
         let (staged, published, postgres) = choose(field, marks, names, &types, stream)?;
         if let (Some(wanted), true) = (marks.pg_type, !names.contains(&published)) {

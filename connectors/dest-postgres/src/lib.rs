@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod dlq_table;
 mod encode;
+mod evolution;
 mod fault;
 mod feed;
 mod identity;
@@ -44,7 +45,7 @@ impl PostgresDestination {
     /// The session of this instance; made by the first call that needs it.
     fn session(&mut self) -> Result<&mut Session, ConnectorError> {
         if self.session.is_none() {
-            self.session = Some(Session::open(&self.connect)?);
+            self.session = Some(Session::open(&self.connect, self.own.lock_timeout_seconds)?);
         }
         self.session.as_mut().ok_or_else(|| ConnectorError::internal("no_session", "the session is gone"))
     }
@@ -78,7 +79,7 @@ impl Destination for PostgresDestination {
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
-        check::check(&self.connect, &self.own.schema, streams)
+        check::check(&self.connect, &self.own, streams)
     }
 
     fn claim(&mut self, request: &ClaimRequest) -> Result<Vec<ClaimedStream>, ConnectorError> {

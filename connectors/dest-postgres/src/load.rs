@@ -1,19 +1,22 @@
 //! One task: batches into staging by COPY, a receipt at each commit.
 
+use crate::catalog;
 use crate::config::OwnConfig;
 use crate::dlq_table::{self, Place};
 use crate::encode::EncodeFault;
+use crate::evolution::{self, Ground, Refusal};
 use crate::fault;
 use crate::feed::{Feed, SendFault, nanos, since};
 use crate::layout::{self, Layout};
-use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner, Progress};
+use crate::ledger::{self, Columns, Hold, Load, Owner, Progress};
 use crate::merge;
 use crate::names::{Table, target_of};
+use crate::publish::check_kind;
 use crate::rejects::Rejects;
 use crate::session::Session;
 use crate::tolerant;
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::{
     Barrier, ConnectorError, Event, Input, Receipt, RunContext, SyncMode, WritePerf, WriteRequest, WriteStream, WriteSummary,
@@ -93,29 +96,38 @@ impl<'a> Share<'a> {
         &self.owner.stream
     }
 
-    /// Finds or makes the staging table, and gives it what the layout needs; within a transaction.
-    fn ensure_staging(&mut self, session: &mut Session, layout: &Layout, hold: Hold) -> Result<(), ConnectorError> {
+    /// Finds or makes the staging table, and gives it what a schema needs; within a transaction. Gives the way of the schema's
+    /// batches into what is there.
+    fn ensure_staging(&mut self, session: &mut Session, natural: &Layout, schema: &Schema, hold: Hold) -> Result<Layout, Refusal> {
         let stream = ledger::check_epoch(session, &self.owner, hold)?;
         let generation = self.request.generation;
         let load = ledger::open_load(session, &self.owner, stream, generation)?;
+        let target = target_of(&self.request.context, &self.own.schema)?;
+        let relation = catalog::relation(session, &target)?.filter(|relation| check_kind(&target, relation).is_ok());
+        let settle = |session: &mut Session, staging: Option<&Columns>| {
+            let ground = Ground { context: &self.request.context, target: &target, relation: relation.as_ref(), staging };
+            evolution::settle(session, natural, schema, &ground)
+        };
         if self.open_ended() && !self.in_window() {
-            self.begin_open_ended(session, stream, &load, layout)?;
+            let layout = settle(session, None)?;
+            self.begin_open_ended(session, stream, &load, &layout)?;
             self.staging = Some(load.staging);
-            return Ok(());
+            return Ok(layout);
         }
         let staging = load.staging;
         let mut known = ledger::columns(session, stream, generation)?;
-        let fits = known.as_ref().is_some_and(|columns| changes(columns, layout).is_ok_and(|made| made.is_empty()));
-        if !fits {
+        let mut layout = settle(session, known.as_ref())?;
+        if known.as_ref().is_none_or(|columns| !evolution::changes(columns, &layout).is_empty()) {
             // Writers of other partitions see the same schema at the same time: the first one makes the table.
             session.query_params("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[(STAGING_LOCK ^ stream).into()])?;
             known = ledger::columns(session, stream, generation)?;
+            layout = settle(session, known.as_ref())?;
         }
         match known {
             Some(mut columns) => {
-                let made = changes(&columns, layout).map_err(|error| fault::of_stream(error, self.name()))?;
+                let made = evolution::changes(&columns, &layout);
                 if !made.is_empty() {
-                    alter_staging(session, &staging, &mut columns, made)?;
+                    evolution::alter(session, &staging, &mut columns, made)?;
                     ledger::set_columns(session, stream, generation, &columns)?;
                 }
             }
@@ -125,7 +137,22 @@ impl<'a> Share<'a> {
             }
         }
         self.staging = Some(staging);
-        Ok(())
+        Ok(layout)
+    }
+
+    /// Columns that do not go with rows the load has would stand in the way of every attempt to go on with it, also once the
+    /// source has been mended: the next run begins another load. The refusal is the error to report, whatever becomes of this.
+    fn spoil(&self, session: &mut Session, mut error: ConnectorError) -> ConnectorError {
+        session.roll_back();
+        let spoiled = session.transaction(|session| {
+            let stream = ledger::check_epoch(session, &self.owner, Hold::Share)?;
+            ledger::spoil(session, stream, self.request.generation)
+        });
+        if spoiled.is_ok() {
+            let hint = error.hint.unwrap_or_default();
+            error.hint = Some(format!("{hint}; the next run loads the stream anew"));
+        }
+        error
     }
 
     /// Each commit goes into the target itself.
@@ -148,7 +175,7 @@ impl<'a> Share<'a> {
         // Not logged: at every commit it is empty.
         session.run(&create_statement("UNLOGGED TABLE", &load.staging, &layout.columns)?)?;
         ledger::set_columns(session, stream, generation, &layout.columns)?;
-        merge::ensure_target(session, load, &layout.columns, &target, &key)
+        merge::ensure_target(session, &self.request.context, load, &layout.columns, &target, &key)
     }
 
     /// Puts the window's rows into the target, in the transaction of their receipt.
@@ -163,8 +190,9 @@ impl<'a> Share<'a> {
         let key = merge::key_of(&self.request.context, &columns)?;
         let target = target_of(&self.request.context, &self.own.schema)?;
         host_ffi::mark("dest.merge.before");
+        let context = &self.request.context;
         let skip_identical = self.own.upsert_skip_identical;
-        let inserted = merge::insert(session, &load, &columns, &target, &key, skip_identical, &mut self.rejects)
+        let inserted = merge::insert(session, context, &load, &columns, &target, &key, skip_identical, &mut self.rejects)
             .map_err(|error| fault::of_stream(error, &self.owner.stream))?;
         self.window_rows -= inserted.fallen.min(self.window_rows);
         if key.is_empty() {
@@ -232,57 +260,6 @@ impl<'a> Share<'a> {
     }
 }
 
-/// What a staging table lacks for a layout.
-enum Change {
-    Add(LoadColumn),
-    /// A column that some rows will not have.
-    Loosen(String),
-}
-
-/// The way from the staging table's columns to those of a layout; an error if a column has changed its type.
-fn changes(columns: &Columns, layout: &Layout) -> Result<Vec<Change>, ConnectorError> {
-    let mut made = Vec::new();
-    for wanted in &layout.columns {
-        match columns.iter().find(|column| column.name == wanted.name) {
-            None => made.push(Change::Add(LoadColumn { not_null: false, ..wanted.clone() })),
-            Some(known) if known.staged != wanted.staged => {
-                return Err(ConnectorError::schema(
-                    "type_change",
-                    format!(
-                        "column `{}` was `{}` and has become `{}` while it was being loaded",
-                        known.name, known.staged, wanted.staged
-                    ),
-                )
-                .with_hint("run again: the next load takes the new type"));
-            }
-            Some(known) if known.not_null && !wanted.not_null => made.push(Change::Loosen(known.name.clone())),
-            Some(_) => {}
-        }
-    }
-    let dropped = columns.iter().filter(|known| known.not_null && layout.columns.iter().all(|wanted| wanted.name != known.name));
-    made.extend(dropped.map(|known| Change::Loosen(known.name.clone())));
-    Ok(made)
-}
-
-fn alter_staging(session: &mut Session, table: &Table, columns: &mut Columns, changes: Vec<Change>) -> Result<(), ConnectorError> {
-    for change in changes {
-        let action = match change {
-            Change::Add(column) => {
-                let action = format!("ADD COLUMN {} {}", quote_ident(&column.name)?, column.staged);
-                columns.push(column);
-                action
-            }
-            Change::Loosen(name) => {
-                let action = format!("ALTER COLUMN {} DROP NOT NULL", quote_ident(&name)?);
-                columns.iter_mut().filter(|column| column.name == name).for_each(|column| column.not_null = false);
-                action
-            }
-        };
-        session.run(&format!("ALTER TABLE {} {action}", table.quoted()?))?;
-    }
-    Ok(())
-}
-
 /// A logged table: its rows must outlive a crash of the server, as the receipts say they do.
 fn create_statement(kind: &str, table: &Table, columns: &Columns) -> Result<String, ConnectorError> {
     let mut parts = Vec::with_capacity(columns.len());
@@ -341,15 +318,28 @@ impl Loader<'_> {
     fn announce(&mut self, stream: u32, schema_id: u32, schema: &SchemaRef) -> Result<(), ConnectorError> {
         let share = self.shares.get_mut(stream as usize).ok_or_else(|| no_stream(stream))?;
         let target = target_of(&share.request.context, &self.config.schema)?;
-        let layout = layout::plan(self.session, schema, share.name(), &target, self.config.missing_types)?;
+        let natural = layout::plan(self.session, schema, share.name(), &target, self.config.missing_types)?;
         if share.layouts.is_empty() {
-            layout.warn(share.name());
+            natural.warn(share.name());
         }
-        if self.session.in_transaction() {
-            share.ensure_staging(self.session, &layout, Hold::No)?;
+        let mut settled = None;
+        let mut within_load = false;
+        let mut ensure = |session: &mut Session, hold| {
+            settled = Some(share.ensure_staging(session, &natural, schema, hold).map_err(|refusal| {
+                within_load = refusal.within_load;
+                fault::of_stream(refusal.error, share.name())
+            })?);
+            Ok(())
+        };
+        let ensured = if self.session.in_transaction() {
+            ensure(self.session, Hold::No)
         } else {
-            self.session.transaction(|session| share.ensure_staging(session, &layout, Hold::Share))?;
+            self.session.transaction(|session| ensure(session, Hold::Share))
+        };
+        if let Err(error) = ensured {
+            return Err(if within_load && !share.open_ended() { share.spoil(self.session, error) } else { error });
         }
+        let layout = settled.ok_or_else(|| ConnectorError::internal("missing_schema", "a schema was not settled"))?;
         share.layouts.insert(schema_id, layout);
         Ok(())
     }

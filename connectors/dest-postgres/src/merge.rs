@@ -1,15 +1,16 @@
 //! Rows of staging into the target: added, or merged by key.
 
 use crate::catalog::{self, Relation};
+use crate::evolution::Arrival;
 use crate::identity;
 use crate::ledger::{self, Columns, Load};
 use crate::names::Table;
-use crate::publish::{Copying, check_kind, from_text, unknown_object};
+use crate::publish::{check_kind, from_text, unknown_object};
 use crate::rejects::Rejects;
 use crate::session::Session;
 use crate::tolerant;
 use postgres_wire::quote_ident;
-use rapidbyte_sdk::{ConnectorError, StreamContext, WriteMode};
+use rapidbyte_sdk::{ConnectorError, NewColumnPolicy, StreamContext, WriteMode};
 
 /// The columns by which rows are merged: those of the pipeline, else the source's own key. Empty where nothing is merged.
 pub(crate) fn key_of(context: &StreamContext, columns: &Columns) -> Result<Vec<String>, ConnectorError> {
@@ -51,6 +52,7 @@ pub(crate) fn lock_target(session: &mut Session, target: &Table) -> Result<(), C
 /// Makes the target, or looks whether the load's rows can go into the one that is there, and brings its columns up to date.
 pub(crate) fn ensure_target(
     session: &mut Session,
+    context: &StreamContext,
     load: &Load,
     columns: &Columns,
     target: &Table,
@@ -60,7 +62,7 @@ pub(crate) fn ensure_target(
     match catalog::relation(session, target)? {
         Some(relation) => {
             refuse_unlogged(target, &relation)?;
-            fit(session, load, columns, target, &relation, key)
+            fit(session, &Arrival { context, load, columns, target, relation: &relation }, key)
         }
         None => create(session, columns, target, key),
     }
@@ -87,19 +89,12 @@ pub(crate) fn create(session: &mut Session, columns: &Columns, target: &Table, k
 }
 
 /// Brings a table that is there and the load together.
-fn fit(
-    session: &mut Session,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    relation: &Relation,
-    key: &[String],
-) -> Result<(), ConnectorError> {
-    check_kind(target, relation)?;
-    Copying { load, columns, target, relation }.evolve(session)?;
+fn fit(session: &mut Session, arrival: &Arrival<'_>, key: &[String]) -> Result<(), ConnectorError> {
+    check_kind(arrival.target, arrival.relation)?;
+    arrival.evolve(session)?;
     match key.is_empty() {
         true => Ok(()),
-        false => require_unique(session, target, key),
+        false => require_unique(session, arrival.target, key),
     }
 }
 
@@ -174,6 +169,7 @@ impl Insertion {
     /// Looks at the target and brings its columns up to date.
     pub(crate) fn plan(
         session: &mut Session,
+        context: &StreamContext,
         load: &Load,
         columns: &Columns,
         target: &Table,
@@ -184,10 +180,14 @@ impl Insertion {
             return Err(ConnectorError::schema("missing_table", format!("`{target}` is gone"))
                 .with_hint("run again: the next run makes it; rows of earlier runs are gone with it"));
         };
-        fit(session, load, columns, target, &relation, key)?;
+        fit(session, &Arrival { context, load, columns, target, relation: &relation }, key)?;
         let (mut into, mut from) = (Vec::new(), Vec::new());
         for column in columns {
-            if relation.columns.iter().any(|known| known.name == column.name && known.generated) {
+            let left_out = match relation.columns.iter().find(|known| known.name == column.name) {
+                Some(known) => known.generated,
+                None => context.policies.new_column == NewColumnPolicy::Ignore,
+            };
+            if left_out {
                 continue;
             }
             let name = quote_ident(&column.name)?;
@@ -308,6 +308,7 @@ pub(crate) struct Inserted {
 /// Puts the rows of staging into a target that is there.
 pub(crate) fn insert(
     session: &mut Session,
+    context: &StreamContext,
     load: &Load,
     columns: &Columns,
     target: &Table,
@@ -315,7 +316,7 @@ pub(crate) fn insert(
     skip_identical: bool,
     rejects: &mut Rejects,
 ) -> Result<Inserted, ConnectorError> {
-    let insertion = Insertion::plan(session, load, columns, target, key, skip_identical)?;
+    let insertion = Insertion::plan(session, context, load, columns, target, key, skip_identical)?;
     let staging = load.staging.quoted()?;
     let inserted = if rejects.tolerant() {
         tolerant::insert(session, load, columns, &insertion, rejects)?

@@ -7,6 +7,7 @@
 use crate::catalog::{self, Relation};
 use crate::config::OwnConfig;
 use crate::dlq_table::{self, Place};
+use crate::evolution::Arrival;
 use crate::fault;
 use crate::identity;
 use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner};
@@ -16,10 +17,9 @@ use crate::references::References;
 use crate::rejects::Rejects;
 use crate::session::Session;
 use crate::tolerant;
-use crate::types::widens;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
-use rapidbyte_sdk::{ConnectorError, DataErrorPolicy, ErrorCategory, PublishRequest, PublishSummary, WriteMode};
+use rapidbyte_sdk::{ConnectorError, DataErrorPolicy, ErrorCategory, PublishRequest, PublishSummary, StreamContext, WriteMode};
 
 /// Publishes, or says again what was published.
 pub(crate) fn publish(session: &mut Session, request: &PublishRequest, own: &OwnConfig) -> Result<PublishSummary, ConnectorError> {
@@ -99,10 +99,11 @@ fn publish_within(
         Some(columns) => {
             let key = merge::key_of(&request.context, &columns)?;
             match catalog::relation(session, target)? {
-                None => rows -= first(session, &load, &columns, target, &key, rejects)?.min(rows),
+                None => rows -= first(session, &request.context, &load, &columns, target, &key, rejects)?.min(rows),
                 Some(relation) => {
-                    let copying = Copying { load: &load, columns: &columns, target, relation: &relation };
-                    rows -= copying.run(session, &key, rows, skip_identical, rejects)?.min(rows);
+                    let context = &request.context;
+                    let arrival = Arrival { context, load: &load, columns: &columns, target, relation: &relation };
+                    rows -= copy_over(session, &arrival, &key, rows, skip_identical, rejects)?.min(rows);
                 }
             }
         }
@@ -123,6 +124,7 @@ fn rejects_skip(request: &PublishRequest) -> bool {
 /// There is no target yet. Gives how many rows fell out.
 fn first(
     session: &mut Session,
+    context: &StreamContext,
     load: &Load,
     columns: &Columns,
     target: &Table,
@@ -130,16 +132,16 @@ fn first(
     rejects: &mut Rejects,
 ) -> Result<u64, ConnectorError> {
     if !rejects.tolerant() {
-        return make(session, load, columns, target, key, rejects);
+        return make(session, context, load, columns, target, key, rejects);
     }
-    let tried = tolerant::attempt(session, |session| make(session, load, columns, target, key, rejects))?;
+    let tried = tolerant::attempt(session, |session| make(session, context, load, columns, target, key, rejects))?;
     if let Ok(fallen) = tried {
         return Ok(fallen);
     }
     // Some rows stand in the way of moving the table whole: the others are copied into one of the same columns and key.
     let own = if load.write_mode == WriteMode::Upsert { key.to_vec() } else { own_key(load, columns) };
     merge::create(session, columns, target, &own)?;
-    let fallen = merge::insert(session, load, columns, target, key, false, rejects)?.fallen;
+    let fallen = merge::insert(session, context, load, columns, target, key, false, rejects)?.fallen;
     session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
     Ok(fallen)
 }
@@ -147,6 +149,7 @@ fn first(
 /// The load becomes the table. Gives how many rows fell out.
 fn make(
     session: &mut Session,
+    context: &StreamContext,
     load: &Load,
     columns: &Columns,
     target: &Table,
@@ -158,7 +161,7 @@ fn make(
         // Most loads have each key once, and then moving the table saves writing every row again.
         if merge::has_twins(session, &load.staging, key)? {
             merge::create(session, columns, target, key)?;
-            let fallen = merge::insert(session, load, columns, target, key, false, rejects)?.fallen;
+            let fallen = merge::insert(session, context, load, columns, target, key, false, rejects)?.fallen;
             session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
             return Ok(fallen);
         }
@@ -248,117 +251,47 @@ fn grant_defaults(session: &mut Session, target: &Table) -> Result<(), Connector
     Ok(())
 }
 
-/// A load on its way into the table that is there.
-pub(crate) struct Copying<'a> {
-    pub(crate) load: &'a Load,
-    pub(crate) columns: &'a Columns,
-    pub(crate) target: &'a Table,
-    pub(crate) relation: &'a Relation,
-}
-
-impl Copying<'_> {
-    /// The rows are copied into the table.
-    fn run(
-        &self,
-        session: &mut Session,
-        key: &[String],
-        rows: u64,
-        skip_identical: bool,
-        rejects: &mut Rejects,
-    ) -> Result<u64, ConnectorError> {
-        let Self { load, columns, target, relation } = *self;
-        check_kind(target, relation)?;
-        let references = match load.write_mode {
-            WriteMode::Replace => Some(References::of(session, target)?),
-            WriteMode::Append | WriteMode::Upsert => None,
-        };
-        if relation.unlogged {
-            host_ffi::log(
-                LogLevel::Warn,
-                "the table is unlogged: a crash of the server empties it, and no run fills it again but a `replace`",
-                &[("table", &target.to_string())],
-            );
-        }
-        // What the columns need is done by the insertion, in the same transaction.
-        if let Some(references) = &references {
-            let quoted = target.quoted()?;
-            // Readers go on; other writers wait, so that no row of theirs falls between DELETE and INSERT.
-            session.run(&format!("LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))?;
-            sees_all_rows(session, target)?;
-            references.refuse_actions()?;
-            references.defer(session)?;
-            session.run(&format!("DELETE FROM {quoted}")).map_err(|error| references.explain(error))?;
-        }
-        let inserted = merge::insert(session, load, columns, target, key, skip_identical, rejects)?;
-        if let Some(references) = &references {
-            references.check(session)?;
-        }
-        if key.is_empty() {
-            merge::took_all(target, rows.saturating_sub(inserted.fallen), inserted.rows)?;
-        }
-        session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
-        Ok(inserted.fallen)
+/// The rows are copied into the table that is there. Gives how many fell out.
+fn copy_over(
+    session: &mut Session,
+    arrival: &Arrival<'_>,
+    key: &[String],
+    rows: u64,
+    skip_identical: bool,
+    rejects: &mut Rejects,
+) -> Result<u64, ConnectorError> {
+    let Arrival { context, load, columns, target, relation } = *arrival;
+    check_kind(target, relation)?;
+    let references = match load.write_mode {
+        WriteMode::Replace => Some(References::of(session, target)?),
+        WriteMode::Append | WriteMode::Upsert => None,
+    };
+    if relation.unlogged {
+        host_ffi::log(
+            LogLevel::Warn,
+            "the table is unlogged: a crash of the server empties it, and no run fills it again but a `replace`",
+            &[("table", &target.to_string())],
+        );
     }
-
-    /// Brings the target's columns and the load's together, by the default policies: new columns are added, removed ones stay,
-    /// another type is an error unless nothing can be lost, NOT NULL gives way to NULLs that have come.
-    pub(crate) fn evolve(&self, session: &mut Session) -> Result<(), ConnectorError> {
-        let Self { load, columns, target, relation } = *self;
+    // What the columns need is done by the insertion, in the same transaction.
+    if let Some(references) = &references {
         let quoted = target.quoted()?;
-        let staged = catalog::relation(session, &load.staging)?;
-        for column in columns {
-            let name = quote_ident(&column.name)?;
-            let Some(known) = relation.columns.iter().find(|known| known.name == column.name) else {
-                session.run(&format!("ALTER TABLE {quoted} ADD COLUMN {name} {}", column.published))?;
-                continue;
-            };
-            if known.generated {
-                if !column.generated {
-                    return Err(ConnectorError::schema(
-                    "generated_column",
-                    format!("column `{}` of `{target}` is computed by the server", column.name),
-                )
-                .with_hint(format!(
-                    "leave it out with `columns:`, or make it a plain one: `ALTER TABLE {quoted} ALTER COLUMN {name} DROP EXPRESSION`"
-                )));
-                }
-                continue;
-            }
-            // The server's own spelling of the staged type, since the target's is the server's too.
-            let spelled = staged.as_ref().and_then(|staged| staged.columns.iter().find(|of| of.name == column.name));
-            let coming = match spelled {
-                Some(of) if column.staged == column.published => of.sql_type.as_str(),
-                _ => column.published.as_str(),
-            };
-            if known.sql_type != coming && !widens(coming, &known.sql_type) {
-                return Err(ConnectorError::schema(
-                    "type_mismatch",
-                    format!("column `{}` of `{target}` is `{}`, the source's is `{coming}`", column.name, known.sql_type),
-                )
-                .with_hint(format!(
-                    "change it with: `ALTER TABLE {quoted} ALTER COLUMN {name} TYPE {coming} USING {name}::{coming}`"
-                )));
-            }
-            if known.not_null && !known.in_primary_key && !column.not_null {
-                let sql = format!("SELECT EXISTS (SELECT FROM {} WHERE {name} IS NULL)", load.staging.quoted()?);
-                if session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t") {
-                    session.run(&format!("ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL"))?;
-                }
-            }
-        }
-        let required = relation.columns.iter().find(|known| {
-            known.not_null && !known.has_default && !known.generated && columns.iter().all(|column| column.name != known.name)
-        });
-        if let Some(known) = required {
-            let name = quote_ident(&known.name)?;
-            return Err(ConnectorError::schema(
-                "missing_column",
-                format!("column `{}` of `{target}` needs a value, and the source has none", known.name),
-            )
-            .with_hint(format!("let it be empty: `ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL`")));
-        }
-        Ok(())
+        // Readers go on; other writers wait, so that no row of theirs falls between DELETE and INSERT.
+        session.run(&format!("LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))?;
+        sees_all_rows(session, target)?;
+        references.refuse_actions()?;
+        references.defer(session)?;
+        session.run(&format!("DELETE FROM {quoted}")).map_err(|error| references.explain(error))?;
     }
+    let inserted = merge::insert(session, context, load, columns, target, key, skip_identical, rejects)?;
+    if let Some(references) = &references {
+        references.check(session)?;
+    }
+    if key.is_empty() {
+        merge::took_all(target, rows.saturating_sub(inserted.fallen), inserted.rows)?;
+    }
+    session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
+    Ok(inserted.fallen)
 }
 
 /// A DELETE leaves the rows that a policy hides from this role, so that a replaced table would hold them beside the new ones.

@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 
 /// What every transaction begins with.
 ///
-/// A receipt must never be lost after it was acknowledged, whatever role or database say; a stronger setting stays. A lock of
-/// another session is waited for long enough for a commit under way and short enough for a person. The server's clocks for idle
-/// and long transactions would end a load that waits for its source; one whose machine is gone holds its rows until the server has
-/// noticed, which the system's own clocks let take hours. All of it holds for the transaction alone, since a pooler
+/// A receipt must never be lost after it was acknowledged, whatever role or database say; a stronger setting stays. The server's
+/// clocks for idle and long transactions would end a load that waits for its source; one whose machine is gone holds its rows until
+/// the server has noticed, which the system's own clocks let take hours. All of it holds for the transaction alone, since a pooler
 /// may give the session to others between two.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-SET LOCAL lock_timeout = '10s';
 SET LOCAL idle_in_transaction_session_timeout = 0;
 SET LOCAL tcp_keepalives_idle = 30;
 SET LOCAL tcp_keepalives_interval = 10;
@@ -27,14 +25,16 @@ WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL";
 pub(crate) struct Session {
     connection: Connection,
     connect_time: Duration,
+    begin: String,
 }
 
 impl Session {
-    /// Connects and makes the settings.
-    pub(crate) fn open(config: &ConnectConfig) -> Result<Self, ConnectorError> {
+    /// Connects. Locks of other sessions are waited for at most so many seconds.
+    pub(crate) fn open(config: &ConnectConfig, lock_timeout_seconds: u32) -> Result<Self, ConnectorError> {
         let started = Instant::now();
         let connection = Connection::connect(config)?;
-        Ok(Self { connection, connect_time: started.elapsed() })
+        let begin = format!("{BEGIN}; SET LOCAL lock_timeout = '{lock_timeout_seconds}s'");
+        Ok(Self { connection, connect_time: started.elapsed(), begin })
     }
 
     /// How long it took to get here.
@@ -84,13 +84,14 @@ impl Session {
 
     /// Opens a transaction.
     pub(crate) fn begin(&mut self) -> Result<(), ConnectorError> {
-        self.run(BEGIN)
+        self.connection.batch_execute(&self.begin).map_err(fault::from_server)
     }
 
     /// Opens the transaction of a window. A COPY lasts as long as its source, which is no fault of the statement: the time
     /// limit for statements is not for it, the one for the server's silence is.
     pub(crate) fn begin_window(&mut self) -> Result<(), ConnectorError> {
-        self.run(&format!("{BEGIN}; SET LOCAL statement_timeout = 0"))
+        let begin = format!("{}; SET LOCAL statement_timeout = 0", self.begin);
+        self.run(&begin)
     }
 
     /// Ends the transaction without a trace. A connection that can't do even that loses it at the server anyway.

@@ -3,6 +3,7 @@
 
 use crate::config::LoadMethod;
 use crate::encode::{EncodeFault, Rows};
+use crate::evolution::Converted;
 use crate::fault;
 use crate::feed::{Feed, SendFault};
 use crate::layout::Layout;
@@ -85,12 +86,13 @@ pub(crate) fn feed_batch(
     // The rows between those that can't be encoded, in their order: the first lies on top.
     let mut todo: Vec<Range<usize>> = Vec::new();
     let mut from = 0;
-    let mut rows = Rows::new(batch, &layout.codecs).map_err(|fault| words(&fault))?;
     let started = Instant::now();
+    let Converted { batch: made, mut misfits } = layout.conversion.convert(batch).map_err(|fault| words(&fault))?;
+    let mut rows = Rows::new(&made, &layout.codecs).map_err(|fault| words(&fault))?;
     let mut scratch = Vec::new();
     while let Some((row, written)) = rows.one(&mut scratch) {
         scratch.clear();
-        match written {
+        match misfits.remove(&row).map_or(written, Err) {
             Ok(()) => {}
             Err(fault @ EncodeFault::Cell { .. }) => {
                 rejects.add(&words(&fault), || record(row))?;
@@ -108,10 +110,10 @@ pub(crate) fn feed_batch(
         if range.is_empty() {
             continue;
         }
-        let piece = batch.slice(range.start, range.len());
+        let piece = made.slice(range.start, range.len());
         let fed = attempt(session, |session| {
             let mut feed = Feed::start(session, method, staging, layout, buffer, perf).map_err(fault::from_server)?;
-            feed.batch(&piece, layout, perf).map_err(|failed| match failed {
+            feed.converted(&piece, layout, perf).map_err(|failed| match failed {
                 SendFault::Encode(fault) => words(&fault),
                 SendFault::Server(error) => fault::from_server(error),
             })?;

@@ -9,7 +9,10 @@ use arrow_ipc::convert::try_schema_from_ipc_buffer;
 use rapidbyte_config::PipelinePlan;
 use rapidbyte_config::plan::StatePlan;
 use rapidbyte_runtime::{NoState, StateAccess};
-use rapidbyte_types::{CheckItem, CheckStatus, StreamName, SyncMode};
+use rapidbyte_types::{
+    CheckItem, CheckStatus, NewColumnPolicy, NullabilityPolicy, Policies, RemovedColumnPolicy, StreamName, SyncMode,
+    TypeChangePolicy,
+};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -193,6 +196,33 @@ async fn destination(kit: &Arc<Kit>, plan: &PipelinePlan, report: &mut CheckRepo
         (CheckStatus::Ok, "exactly once: rows and receipt are one act")
     };
     report.say(&area, CheckItem { name: "delivery".into(), status, message: message.into(), hint: None });
+    // They are the pipeline's, the same for each of its streams.
+    if let (true, Some(stream)) = (kit.evolves(), plan.streams.first()) {
+        report.fine(&area, "schema evolution", evolution(&stream.policies));
+    }
+}
+
+/// What becomes of columns that change, in words.
+fn evolution(policies: &Policies) -> String {
+    let new = match policies.new_column {
+        NewColumnPolicy::Add => "new columns are added",
+        NewColumnPolicy::Ignore => "new columns are left out",
+        NewColumnPolicy::Fail => "a new column ends the run",
+    };
+    let removed = match policies.removed_column {
+        RemovedColumnPolicy::Ignore => "removed ones stay, unwritten",
+        RemovedColumnPolicy::Fail => "a removed one ends the run",
+    };
+    let types = match policies.type_change {
+        TypeChangePolicy::Coerce => "under another type values are converted, and one that does not fit is a data error",
+        TypeChangePolicy::Fail => "another type that does not fit ends the run",
+        TypeChangePolicy::Null => "under another type values are converted, and one that does not fit becomes NULL",
+    };
+    let nullability = match policies.nullability_change {
+        NullabilityPolicy::Allow => "NOT NULL gives way",
+        NullabilityPolicy::Fail => "a column that has become nullable ends the run",
+    };
+    format!("{new}; {removed}; {types}; {nullability}")
 }
 
 /// Lists what the pipeline's source has.

@@ -11,7 +11,7 @@ use rapidbyte_runtime::{
     InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess, StateMark, StdoutMode,
     TransformInstance, link,
 };
-use rapidbyte_types::{ConnectorError, DataErrorPolicy, NullCursorPolicy, StreamContext, SyncMode};
+use rapidbyte_types::{ConnectorError, DataErrorPolicy, NullCursorPolicy, Policies, StreamContext, SyncMode};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,6 +113,12 @@ impl Kit {
 
     pub(crate) fn transform_name(&self, index: usize) -> &str {
         self.transforms.get(index).map_or("", |part| part.name.as_str())
+    }
+
+    /// Whether the destination follows policies for columns that change.
+    pub(crate) fn evolves(&self) -> bool {
+        let role = &self.destination.connector.manifest().roles.destination;
+        role.as_ref().is_some_and(|role| role.features.iter().any(|feature| feature == "schema_evolution"))
     }
 
     pub(crate) fn transforms(&self) -> usize {
@@ -319,7 +325,21 @@ fn follows_policy(source: &Part, transforms: &[Part], destination: &Part, stream
     Ok(())
 }
 
-/// Refuses modes that a connector's manifest does not list.
+/// A policy for changed columns that the destination's manifest does not say it follows, with its word and the usual one.
+fn unfollowed(policies: &Policies, follows: impl Fn(&str) -> bool) -> Option<(&'static str, &'static str, &'static str)> {
+    let usual = Policies::default();
+    let (evolution, types) = (follows("schema_evolution"), follows("type_coercion"));
+    let all = [
+        ("new_column", policies.new_column.as_str(), usual.new_column.as_str(), evolution),
+        ("removed_column", policies.removed_column.as_str(), usual.removed_column.as_str(), evolution),
+        ("type_change", policies.type_change.as_str(), usual.type_change.as_str(), types),
+        ("nullability_change", policies.nullability_change.as_str(), usual.nullability_change.as_str(), evolution),
+    ];
+    let (key, word, usual, _) = all.into_iter().find(|(_, word, usual, followed)| word != usual && !followed)?;
+    Some((key, word, usual))
+}
+
+/// Refuses modes and policies that a connector's manifest does not list.
 fn able(source: &Part, destination: &Part, streams: &[StreamContext]) -> Result<(), EngineError> {
     for stream in streams {
         let (reads, writes) = (source.connector.manifest(), destination.connector.manifest());
@@ -349,6 +369,13 @@ fn able(source: &Part, destination: &Part, streams: &[StreamContext]) -> Result<
         {
             let message = format!("`{}` keeps no place from which an incremental load could go on", destination.name);
             let error = ConnectorError::config("unsupported_mode", message).with_hint("use `sync_mode: full_refresh`");
+            return Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&stream.name));
+        }
+        let follows = |feature: &str| has(writes.roles.destination.as_ref().map(|role| &role.features), feature);
+        if let Some((key, word, usual)) = unfollowed(&stream.policies, follows) {
+            let message = format!("`{}` can't follow `{key}: {word}`", destination.name);
+            let error = ConnectorError::config("unsupported_policy", message)
+                .with_hint(format!("set `{key}: {usual}` under `schema_evolution`, or leave it out"));
             return Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&stream.name));
         }
         if !writes.supports_write_mode(stream.write_mode) {

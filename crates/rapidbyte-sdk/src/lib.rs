@@ -50,8 +50,8 @@ pub use output::{SchemaId, SourceOutput, TransformOutput};
 pub use rapidbyte_types::{
     BackoffClass, CheckItem, CheckStatus, CommitState, ConnectorError, ConnectorSpec, CursorType, DataErrorPolicy, DeadLetter,
     ErrorCategory, ErrorScope, Generation, Limits, Lookback, MAX_POSITION_BYTES, MAX_TRANSFORM_STATE_BYTES, NewColumnPolicy,
-    NoRowFilter, NullCursorPolicy, NullabilityPolicy, PROTOCOL_VERSION, Partition, Policies, Position, PublishSummary, ReadPerf,
-    ReadSummary, Receipt, RemovedColumnPolicy, RowFilter, RunContext, SafeBoundary, StreamContext, StreamName, SyncMode,
+    NoRowFilter, NullCursorPolicy, NullabilityPolicy, Number, PROTOCOL_VERSION, Partition, Policies, Position, PublishSummary,
+    ReadPerf, ReadSummary, Receipt, RemovedColumnPolicy, RowFilter, RunContext, SafeBoundary, StreamContext, StreamName, SyncMode,
     TransformSummary, TypeChangePolicy, UnknownWord, WriteMode, WritePerf, WriteSummary,
 };
 pub use row_wise::RowWise;

@@ -7,6 +7,7 @@ mod error;
 mod filter;
 mod generation;
 mod incremental;
+mod number;
 mod stream;
 mod summary;
 mod words;
@@ -15,6 +16,7 @@ pub use error::{BackoffClass, CommitState, ConnectorError, ErrorCategory, ErrorS
 pub use filter::{NoRowFilter, RowFilter};
 pub use generation::{DeadLetter, Generation, Partition, Receipt};
 pub use incremental::{Lookback, NullCursorPolicy, SafeBoundary, UnknownBoundary};
+pub use number::Number;
 pub use stream::{Limits, Policies, Position, RunContext, StreamContext, StreamName};
 pub use summary::{
     CheckItem, CheckStatus, ConnectorSpec, PublishSummary, ReadPerf, ReadSummary, TransformSummary, WritePerf, WriteSummary,

@@ -148,7 +148,7 @@ words! {
 words! {
     /// What happens when a column's type has changed.
     TypeChangePolicy ("type change policy") {
-        /// The destination's column is widened or the value converted without loss.
+        /// Values become those of the destination's column where nothing is lost; one that does not fit is a data error.
         Coerce = "coerce",
         /// The run ends.
         Fail = "fail",

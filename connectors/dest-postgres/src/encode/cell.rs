@@ -15,6 +15,8 @@ pub(crate) enum CellFault {
     NotItsText,
     /// Longer than a field of COPY can be.
     TooLong,
+    /// The column has changed its type, and the table's can't hold this value.
+    DoesNotFit,
 }
 
 impl CellFault {
@@ -27,6 +29,7 @@ impl CellFault {
             Self::NotANumber => "not_a_number",
             Self::NotItsText => "not_of_its_type",
             Self::TooLong => "value_too_long",
+            Self::DoesNotFit => "value_does_not_fit",
         }
     }
 
@@ -39,6 +42,7 @@ impl CellFault {
             Self::NotANumber => "is not a number",
             Self::NotItsText => "is not written as values of its type are",
             Self::TooLong => "is longer than PostgreSQL takes",
+            Self::DoesNotFit => "is not one that the type of the table's column can hold exactly",
         }
     }
 
@@ -49,6 +53,10 @@ impl CellFault {
             Self::OutOfRange | Self::NotExact => "leave the column out with `columns:`, or make it text at the source",
             Self::NotANumber | Self::NotItsText => "correct the value at the source, or leave the column out with `columns:`",
             Self::TooLong => "leave the column out with `columns:`",
+            Self::DoesNotFit => {
+                "give the table's column the source's type, correct the value at the source, or set `type_change: null` under \
+                 `schema_evolution`"
+            }
         }
     }
 }

@@ -247,6 +247,19 @@ pub(crate) fn open_load(session: &mut Session, owner: &Owner, stream: i64, numbe
     }
 }
 
+/// What stands in the place of a snapshot's name once a load can't be gone on with. No run's name is like it.
+const SPOILED: &str = "_rb_spoiled";
+
+/// Makes sure that no run goes on with a load. It stays open for the writers beside this one, so that their errors do not cover
+/// up the one that counts.
+pub(crate) fn spoil(session: &mut Session, stream: i64, number: u64) -> Result<(), ConnectorError> {
+    session.execute(
+        "UPDATE _rapidbyte.generations SET snapshot = $3 WHERE stream_id = $1 AND number = $2 AND state = 'open'",
+        &[stream.into(), stored(number)?.into(), hex(SPOILED.as_bytes()).into()],
+    )?;
+    Ok(())
+}
+
 /// Notes the columns of the staging table.
 pub(crate) fn set_columns(session: &mut Session, stream: i64, number: u64, columns: &Columns) -> Result<(), ConnectorError> {
     let json = serde_json::to_string(columns).map_err(|_| ConnectorError::internal("json", "columns can't be written as JSON"))?;

@@ -10,6 +10,7 @@ pub(crate) mod schema;
 pub(crate) use claim::{Hold, Owner, check_epoch, claim};
 pub(crate) use generation::{
     Columns, Load, LoadColumn, columns, drop_staging, end_overtaken_sessions, find, open_load, prepare, set_columns, set_published,
+    spoil,
 };
 pub(crate) use receipt::{Progress, unfinished_partitions, write_receipt, written_rows};
 

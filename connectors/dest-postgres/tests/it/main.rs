@@ -6,6 +6,7 @@ mod harness;
 
 mod dead_letters;
 mod every_type;
+mod evolution;
 mod fencing;
 mod identity;
 mod insert;

@@ -172,10 +172,15 @@ fn drift_between_runs_follows_the_default_policies() {
     let host = FakeHost::install();
     host.feed(0, 1, &[batch(vec![column("a", &[("type", "text")], StringArray::from(vec!["1", "2"]))])]).unwrap();
     host.feed_commit(1, true, None);
-    pipe.write(&host, 4, "0", 0, 0).unwrap();
-    let error = pipe.try_publish(4).unwrap_err();
+    let text = || column("a", &[("type", "text")], StringArray::from(vec!["1", "2"]));
+    // It is found out before anything is moved.
+    let error = pipe.write(&host, 4, "0", 0, 0).unwrap_err();
     assert_eq!((error.code.as_str(), error.category), ("type_mismatch", ErrorCategory::Schema));
     place.run_hint(&error.hint.unwrap());
+    let host = FakeHost::install();
+    host.feed(0, 1, &[batch(vec![text()])]).unwrap();
+    host.feed_commit(1, true, None);
+    pipe.write(&host, 4, "0", 0, 0).unwrap();
     assert_eq!(pipe.publish(4).rows, 2);
     assert_eq!(place.value("SELECT count(*) FROM t"), "8");
 }

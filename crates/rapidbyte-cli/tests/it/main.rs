@@ -5,6 +5,7 @@ mod cases;
 mod checkpoints;
 mod crash;
 mod dead_letters;
+mod evolution;
 mod faults;
 mod house;
 mod incremental;

@@ -20,16 +20,7 @@ const fn line(key: &'static str, word: &'static str, hint: &'static str) -> NotA
 
 const READ: &str = "use `sync_mode: full_refresh` or `sync_mode: incremental`";
 
-static NOT_AVAILABLE: &[NotAvailable] = &[
-    line("sync_mode", "cdc", READ),
-    line("new_column", "ignore", "use `new_column: add`"),
-    line("new_column", "fail", "use `new_column: add`"),
-    line("removed_column", "fail", "use `removed_column: ignore`"),
-    line("type_change", "coerce", "use `type_change: fail`"),
-    line("type_change", "null", "use `type_change: fail`"),
-    line("nullability_change", "fail", "use `nullability_change: allow`"),
-    line("backend", "postgres", "use `backend: sqlite`"),
-];
+static NOT_AVAILABLE: &[NotAvailable] = &[line("sync_mode", "cdc", READ), line("backend", "postgres", "use `backend: sqlite`")];
 
 /// Every word that is known and refused.
 pub fn not_available() -> &'static [NotAvailable] {

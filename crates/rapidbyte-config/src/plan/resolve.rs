@@ -23,7 +23,7 @@ pub(super) fn resolve(spec: PipelineSpec, origin: &Path, base_dir: &Path) -> Res
     let source = connector(source, base_dir)?;
     let transforms = transforms.into_iter().map(|one| connector(one, base_dir)).collect::<Result<_, _>>()?;
     let limits = limits(&resources)?;
-    let policies = policies(&destination)?;
+    let policies = policies(&destination);
     available::check("write_mode", destination.write_mode.as_ref(), |mode| mode.as_str())?;
     let mut named = Vec::new();
     let mut patterns = Vec::new();
@@ -121,7 +121,7 @@ fn run_resources(spec: &ResourcesSpec) -> Result<Resources, ConfigError> {
     })
 }
 
-fn policies(spec: &DestinationSpec) -> Result<Policies, ConfigError> {
+fn policies(spec: &DestinationSpec) -> Policies {
     let DestinationSpec {
         connector: _,
         write_mode: _,
@@ -132,18 +132,14 @@ fn policies(spec: &DestinationSpec) -> Result<Policies, ConfigError> {
         type_change,
         nullability_change,
     } = spec;
-    available::check("new_column", new_column.as_ref(), |word| word.as_str())?;
-    available::check("removed_column", removed_column.as_ref(), |word| word.as_str())?;
-    available::check("type_change", type_change.as_ref(), |word| word.as_str())?;
-    available::check("nullability_change", nullability_change.as_ref(), |word| word.as_str())?;
     let default = Policies::default();
-    Ok(Policies {
+    Policies {
         on_data_error: value(on_data_error.as_ref(), default.on_data_error),
         new_column: value(new_column.as_ref(), default.new_column),
         removed_column: value(removed_column.as_ref(), default.removed_column),
         type_change: value(type_change.as_ref(), default.type_change),
         nullability_change: value(nullability_change.as_ref(), default.nullability_change),
-    })
+    }
 }
 
 /// What an entry of `streams` stands for.

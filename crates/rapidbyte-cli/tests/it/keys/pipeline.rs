@@ -9,11 +9,6 @@ fn differs(key: &str, piece: &'static str, one: Shown<'_>, other: Shown<'_>) -> 
     super::differs(key, &Pipeline::new(), piece, one, other)
 }
 
-/// A setting of `destination` with a word that works and one that is refused.
-fn not_yet(key: &str, works: &str, refused: &str) -> Pair {
-    differs(key, "settings", (&format!("  {works}\n"), "exit 0"), (&format!("  {refused}\n"), REFUSED))
-}
-
 /// The first so many orders pass.
 fn filter(orders: u32) -> String {
     let config = format!("{{ where: [ {{ field: order_id, op: le, value: {orders} }} ] }}");
@@ -25,7 +20,23 @@ pub(super) fn pairs() -> Vec<Pair> {
     let postgres = Postgres::shared();
     let wide = postgres.database("keys_wide");
     wide.sql("CREATE TABLE wide AS SELECT 1 AS id, repeat('x', 100000) AS text");
-    let evolution = |text: &str| format!("schema_evolution: {{ {text} }}");
+    let evolved = |key: &str, columns: &str, one: Shown<'_>, other: Shown<'_>| {
+        let side = |(word, shows): Shown<'_>| {
+            let database = postgres.database("keys_evolved");
+            database.sql(&format!("CREATE TABLE orders ({columns})"));
+            let mut side = base()
+                .with("stream", "name: orders, columns: [order_id, status]")
+                .with("destination", "dest-postgres")
+                .with("destination_config", format!("{{ {} }}", database.config()))
+                .with("settings", format!("  schema_evolution: {{ {key}: \"{word}\" }}\n"))
+                .shows(shows);
+            let sql = "SELECT 'columns ' || string_agg(attname, ',' ORDER BY attnum) || ';' FROM pg_attribute
+                       WHERE attrelid = 'orders'::regclass AND attnum > 0";
+            side.asks = Some((database, sql.to_owned()));
+            side
+        };
+        pair(&format!("destination.schema_evolution.{key}"), side(one), side(other))
+    };
     let resources = |text: &str| base().with("rest", format!("resources: {{ {text} }}\n"));
     let many =
         |text: &str| resources(text).with("source_config", "{ pattern: orders, seed: 1, max_events: 20000, batch_rows: 1000 }");
@@ -124,17 +135,19 @@ pub(super) fn pairs() -> Vec<Pair> {
         ),
         differs("destination.primary_key", "settings", ("", "exit 0"), ("  primary_key: [order_id]\n", "primary_key")),
         pair("destination.on_data_error", unfit("fail").shows("exit 7"), unfit("skip").shows("exit 20")),
-        not_yet("destination.schema_evolution.new_column", &evolution("new_column: add"), &evolution("new_column: fail")),
-        not_yet(
-            "destination.schema_evolution.removed_column",
-            &evolution("removed_column: ignore"),
-            &evolution("removed_column: fail"),
+        evolved("new_column", "order_id bigint", ("add", "columns order_id,status;"), ("ignore", "columns order_id;")),
+        evolved(
+            "removed_column",
+            "order_id bigint, status text, gone text",
+            ("ignore", "exit 0"),
+            ("fail", "is gone from the source"),
         ),
-        not_yet("destination.schema_evolution.type_change", &evolution("type_change: fail"), &evolution("type_change: coerce")),
-        not_yet(
-            "destination.schema_evolution.nullability_change",
-            &evolution("nullability_change: allow"),
-            &evolution("nullability_change: fail"),
+        evolved("type_change", "order_id bigint, status integer", ("null", "exit 0"), ("fail", "the source's is `text`")),
+        evolved(
+            "nullability_change",
+            "order_id bigint, status text, gone text NOT NULL",
+            ("allow", "exit 0"),
+            ("fail", "is NOT NULL, and the source does not have it any more"),
         ),
         differs("state.backend", "rest", ("state: { backend: sqlite }\n", "exit 0"), ("state: { backend: postgres }\n", REFUSED)),
         differs(

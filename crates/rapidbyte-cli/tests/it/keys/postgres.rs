@@ -16,7 +16,7 @@ pub(super) enum Role {
 /// What the server knows of the session that asks.
 const SESSION: &str =
     "SELECT 'name=' || current_setting('application_name') || '; patience=' || current_setting('statement_timeout')
-       || '; encrypted=' || ssl || '; certificate=' || coalesce(client_dn, 'none') || ';' AS v
+       || '; locks=' || current_setting('lock_timeout') || '; encrypted=' || ssl || '; certificate=' || coalesce(client_dn, 'none') || ';' AS v
      FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()";
 
 /// A server with TLS, the authority of its certificate and of its clients', and one it does not know.
@@ -215,6 +215,11 @@ pub(super) fn pairs(role: Role) -> Vec<Pair> {
     if role == Role::Destination {
         pairs.push(party.missing_types());
         pairs.push(party.dlq_table());
+        pairs.push(party.added(
+            "lock_timeout_seconds",
+            ("lock_timeout_seconds: 21", "locks=21s;"),
+            ("lock_timeout_seconds: 22", "locks=22s;"),
+        ));
     }
     pairs
 }
