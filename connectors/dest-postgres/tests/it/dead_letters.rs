@@ -5,7 +5,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::DataType;
 use rapidbyte_sdk::host_ffi::RawEvent;
 use rapidbyte_sdk::testing::{Emitted, FakeHost};
-use rapidbyte_sdk::{DataErrorPolicy, DeadLetter, ErrorCategory, SyncMode, WriteMode};
+use rapidbyte_sdk::{DataErrorPolicy, DeadLetter, ErrorCategory, NewColumnPolicy, SyncMode, TypeChangePolicy, WriteMode};
 use std::sync::Arc;
 
 /// Many good orders, with some notes replaced.
@@ -70,6 +70,65 @@ fn rows_that_can_not_be_encoded_fall_out_before_the_server_sees_them() {
             );
         } else {
             assert_eq!(place.value("SELECT to_regclass('_rapidbyte_dlq') IS NULL"), "t");
+        }
+    }
+}
+
+/// Orders with a column that the table does not have; its notes are text.
+fn drifted(count: i64, bad: &[(i64, &str)]) -> RecordBatch {
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+    let note = |id: i64| bad.iter().find(|(of, _)| *of == id).map_or_else(|| id.to_string(), |(_, text)| (*text).to_owned());
+    let notes: ArrayRef = Arc::new(StringArray::from_iter_values((0..count).map(note)));
+    batch(vec![
+        (field("more", DataType::Int64, true, &[("type", "bigint")]), Arc::clone(&numbers)),
+        (field("id", DataType::Int64, false, &[("type", "bigint"), ("pk_ord", "1")]), numbers),
+        (field("note", DataType::Utf8, true, &[("type", "text")]), notes),
+    ])
+}
+
+#[test]
+fn rows_whose_values_do_not_fit_the_changed_column_fall_out() {
+    // The last has no number, and a NUL which would be refused before it was one.
+    let bad = [(7, "seven"), (8, "007"), (999, "\0")];
+    for (policy, open_ended, method) in [
+        (DataErrorPolicy::Skip, false, "copy"),
+        (DataErrorPolicy::Dlq, false, "copy"),
+        (DataErrorPolicy::Dlq, false, "insert"),
+        (DataErrorPolicy::Dlq, true, "copy"),
+    ] {
+        let place = Place::new();
+        place.run("CREATE TABLE orders (id bigint PRIMARY KEY, note integer)");
+        let mut pipe = match open_ended {
+            true => incremental(&place, WriteMode::Upsert, policy),
+            false => pipe(&place, WriteMode::Upsert, policy),
+        };
+        pipe.extra = serde_json::json!({ "load_method": method });
+        pipe.context.policies.type_change = TypeChangePolicy::Coerce;
+        pipe.context.policies.new_column = NewColumnPolicy::Ignore;
+        pipe.claim();
+        pipe.prepare(1, if open_ended { "~" } else { "s" }, &["0"]);
+        let host = FakeHost::install();
+        host.feed(0, 1, &[drifted(1000, &bad)]).unwrap();
+        host.feed_commit(1, !open_ended, open_ended.then(|| position("one")));
+        let written = pipe.write(&host, 1, "0", 0, 0).unwrap();
+        let dlq = policy == DataErrorPolicy::Dlq;
+        assert_eq!((written.records, written.records_skipped), (997, if dlq { 0 } else { 3 }));
+        if !open_ended {
+            assert_eq!(pipe.publish(1).rows, 997);
+        }
+        let sum = 999 * 1000 / 2 - 7 - 8 - 999;
+        assert_eq!(place.value("SELECT concat_ws(' ', count(*), sum(id), sum(note)) FROM orders"), format!("997 {sum} {sum}"));
+        let own = reported(&host);
+        assert_eq!(own.len(), if dlq { 3 } else { 0 });
+        for (letter, (id, value)) in own.iter().zip(bad) {
+            assert_eq!(letter.error_category, ErrorCategory::Data);
+            let message = &letter.error_message;
+            assert!(message.contains(&format!("`note` in row {}", id + 1)) && message.contains("exactly"), "{message}");
+            assert!(!message.contains(value), "{message}");
+            // As the source had it, with what would have been left out.
+            let record: serde_json::Value = serde_json::from_str(&letter.record_json).unwrap();
+            assert!(letter.record_json.contains(&serde_json::to_string(value).unwrap()), "{record}");
+            assert!(record.to_string().contains("\"more\""), "{record}");
         }
     }
 }
