@@ -192,7 +192,8 @@ impl<'a> Share<'a> {
         host_ffi::mark("dest.merge.before");
         let context = &self.request.context;
         let skip_identical = self.own.upsert_skip_identical;
-        let inserted = merge::insert(session, context, &load, &columns, &target, &key, skip_identical, &mut self.rejects)
+        let inserted = merge::Insertion::plan(session, context, &load, &columns, &target, &key, skip_identical)
+            .and_then(|insertion| insertion.run(session, &load, &columns, &mut self.rejects))
             .map_err(|error| fault::of_stream(error, &self.owner.stream))?;
         self.window_rows -= inserted.fallen.min(self.window_rows);
         if key.is_empty() {
@@ -327,7 +328,7 @@ impl Loader<'_> {
         let mut ensure = |session: &mut Session, hold| {
             settled = Some(share.ensure_staging(session, &natural, schema, hold).map_err(|refusal| {
                 within_load = refusal.within_load;
-                fault::of_stream(refusal.error, share.name())
+                fault::of_stream(*refusal.error, share.name())
             })?);
             Ok(())
         };

@@ -158,7 +158,7 @@ pub(crate) struct Insertion {
     /// The quoted key, and what is done with a row whose key is there.
     merged: Option<(String, String)>,
     /// It has identity columns.
-    pub(crate) numbered: bool,
+    numbered: bool,
     /// The statement that lets its deferred constraints be checked at once; empty if it has none.
     pub(crate) checks: String,
     /// Columns of the key that may be empty in staging.
@@ -221,6 +221,27 @@ impl Insertion {
             merged,
             nullable_key: key.iter().filter(nullable).cloned().collect(),
         })
+    }
+
+    /// Puts the rows of staging into the target.
+    pub(crate) fn run(
+        &self,
+        session: &mut Session,
+        load: &Load,
+        columns: &Columns,
+        rejects: &mut Rejects,
+    ) -> Result<Inserted, ConnectorError> {
+        let inserted = if rejects.tolerant() {
+            tolerant::insert(session, load, columns, self, rejects)?
+        } else {
+            refuse_null_keys(session, columns, &self.staging, &self.target, &self.nullable_key)?;
+            let rows = session.execute(&self.sql(""), &[]).map_err(|error| self.named(error, columns))?;
+            Inserted { rows, fallen: 0 }
+        };
+        if self.numbered {
+            identity::advance(session, &self.target, &self.staging)?;
+        }
+        Ok(inserted)
     }
 
     /// The statement for the rows of a clause, which is empty or begins with ` WHERE`.
@@ -303,34 +324,6 @@ pub(crate) struct Inserted {
     pub(crate) rows: u64,
     /// Rows of staging that fell out; none where a row that fails is an error.
     pub(crate) fallen: u64,
-}
-
-/// Puts the rows of staging into a target that is there.
-pub(crate) fn insert(
-    session: &mut Session,
-    context: &StreamContext,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    key: &[String],
-    skip_identical: bool,
-    rejects: &mut Rejects,
-) -> Result<Inserted, ConnectorError> {
-    let insertion = Insertion::plan(session, context, load, columns, target, key, skip_identical)?;
-    let staging = load.staging.quoted()?;
-    let inserted = if rejects.tolerant() {
-        tolerant::insert(session, load, columns, &insertion, rejects)?
-    } else {
-        if !key.is_empty() {
-            refuse_null_keys(session, columns, &staging, target, key)?;
-        }
-        let rows = session.execute(&insertion.sql(""), &[]).map_err(|error| insertion.named(error, columns))?;
-        Inserted { rows, fallen: 0 }
-    };
-    if insertion.numbered {
-        identity::advance(session, target, &staging)?;
-    }
-    Ok(inserted)
 }
 
 /// Refuses an insertion that did not take every row: nothing of the server's says so, and no row is lost in silence.

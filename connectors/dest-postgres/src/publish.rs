@@ -11,7 +11,7 @@ use crate::evolution::Arrival;
 use crate::fault;
 use crate::identity;
 use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner};
-use crate::merge;
+use crate::merge::{self, Insertion};
 use crate::names::{Table, target_of};
 use crate::references::References;
 use crate::rejects::Rejects;
@@ -141,7 +141,7 @@ fn first(
     // Some rows stand in the way of moving the table whole: the others are copied into one of the same columns and key.
     let own = if load.write_mode == WriteMode::Upsert { key.to_vec() } else { own_key(load, columns) };
     merge::create(session, columns, target, &own)?;
-    let fallen = merge::insert(session, context, load, columns, target, key, false, rejects)?.fallen;
+    let fallen = Insertion::plan(session, context, load, columns, target, key, false)?.run(session, load, columns, rejects)?.fallen;
     session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
     Ok(fallen)
 }
@@ -161,7 +161,8 @@ fn make(
         // Most loads have each key once, and then moving the table saves writing every row again.
         if merge::has_twins(session, &load.staging, key)? {
             merge::create(session, columns, target, key)?;
-            let fallen = merge::insert(session, context, load, columns, target, key, false, rejects)?.fallen;
+            let fallen =
+                Insertion::plan(session, context, load, columns, target, key, false)?.run(session, load, columns, rejects)?.fallen;
             session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
             return Ok(fallen);
         }
@@ -283,7 +284,8 @@ fn copy_over(
         references.defer(session)?;
         session.run(&format!("DELETE FROM {quoted}")).map_err(|error| references.explain(error))?;
     }
-    let inserted = merge::insert(session, context, load, columns, target, key, skip_identical, rejects)?;
+    let insertion = Insertion::plan(session, context, load, columns, target, key, skip_identical)?;
+    let inserted = insertion.run(session, load, columns, rejects)?;
     if let Some(references) = &references {
         references.check(session)?;
     }

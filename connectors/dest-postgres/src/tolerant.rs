@@ -218,7 +218,7 @@ impl Work<'_> {
             self.staging.replace('\'', "''")
         );
         let blocks = session.query(&sql)?.first().map_or(Ok(0), |row| row.text(0).map(|text| text.parse().unwrap_or(0)))?;
-        let mut todo = vec![0..blocks];
+        let mut todo = std::iter::once(0..blocks).collect::<Vec<_>>();
         while let Some(range) = todo.pop() {
             if range.is_empty() {
                 continue;
@@ -240,7 +240,7 @@ impl Work<'_> {
         let whole = if self.whole.is_empty() { String::new() } else { format!(" AND {}", self.whole) };
         let rows = session.query(&format!("SELECT ctid FROM {} WHERE {which}{whole} ORDER BY ctid", self.staging))?;
         let places: Vec<String> = rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect::<Result<_, ConnectorError>>()?;
-        let mut todo = vec![0..places.len()];
+        let mut todo = std::iter::once(0..places.len()).collect::<Vec<_>>();
         while let Some(range) = todo.pop() {
             if range.is_empty() {
                 continue;

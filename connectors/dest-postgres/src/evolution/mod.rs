@@ -107,14 +107,14 @@ pub(crate) struct Ground<'a> {
 
 /// Why columns can't go on.
 pub(crate) struct Refusal {
-    pub(crate) error: ConnectorError,
+    pub(crate) error: Box<ConnectorError>,
     /// They do not go with rows that the load has already: no attempt to go on with it would end in another way.
     pub(crate) within_load: bool,
 }
 
 impl From<ConnectorError> for Refusal {
     fn from(error: ConnectorError) -> Self {
-        Self { error, within_load: false }
+        Self { error: Box::new(error), within_load: false }
     }
 }
 
@@ -175,7 +175,7 @@ impl Ground<'_> {
                 format!("column `{name}` was `{was}` and has become `{is}` while it was being loaded"),
                 "run again: the next load takes the new type".to_owned(),
             );
-            return Ok(Refusal { error, within_load });
+            return Ok(Refusal { error: Box::new(error), within_load });
         }
         let column = quote_ident(name)?;
         let error = refusal(
@@ -203,7 +203,8 @@ impl Ground<'_> {
             Some(known) => known.not_null,
             None => self.staged(&column.name).is_some_and(|known| known.not_null),
         };
-        !key && !(bound && self.context.policies.nullability_change == NullabilityPolicy::Fail)
+        let held = bound && self.context.policies.nullability_change == NullabilityPolicy::Fail;
+        !key && !held
     }
 }
 
@@ -219,7 +220,7 @@ pub(crate) fn settle(session: &mut Session, natural: &Layout, schema: &Schema, g
                 NewColumnPolicy::Ignore => continue,
                 NewColumnPolicy::Fail => {
                     let within_load = ground.relation.is_none();
-                    return Err(Refusal { error: ground.new_column(column)?, within_load });
+                    return Err(Refusal { error: Box::new(ground.new_column(column)?), within_load });
                 }
             }
         }
@@ -363,7 +364,7 @@ fn refuse_nullable(ground: &Ground<'_>, column: &LoadColumn) -> Result<(), Refus
         return Ok(());
     }
     let error = nullable_error(ground, &column.name, "the source's may be empty")?;
-    Err(Refusal { error, within_load: ground.relation.is_none() })
+    Err(Refusal { error: Box::new(error), within_load: ground.relation.is_none() })
 }
 
 fn refuse_removed(ground: &Ground<'_>, natural: &Layout) -> Result<(), Refusal> {
@@ -375,7 +376,7 @@ fn refuse_removed(ground: &Ground<'_>, natural: &Layout) -> Result<(), Refusal> 
         }
         let gone = ground.staging.and_then(|columns| columns.iter().find(|known| !names.contains(&known.name.as_str())));
         if let Some(gone) = gone {
-            return Err(Refusal { error: removed_error(ground, &gone.name), within_load: true });
+            return Err(Refusal { error: Box::new(removed_error(ground, &gone.name)), within_load: true });
         }
     }
     if policies.nullability_change == NullabilityPolicy::Fail {
@@ -385,7 +386,7 @@ fn refuse_removed(ground: &Ground<'_>, natural: &Layout) -> Result<(), Refusal> 
         let bound = |known: &&LoadColumn| known.not_null && !names.contains(&known.name.as_str());
         if let Some(gone) = ground.staging.and_then(|columns| columns.iter().find(bound)) {
             let error = nullable_error(ground, &gone.name, "the source does not have it any more")?;
-            return Err(Refusal { error, within_load: true });
+            return Err(Refusal { error: Box::new(error), within_load: true });
         }
     }
     Ok(())
@@ -438,7 +439,7 @@ impl Arrival<'_> {
                 _ => column.published.as_str(),
             };
             if known.sql_type != coming && !widens(coming, &known.sql_type) {
-                return Err(ground.type_change(&column.name, &known.sql_type, coming, false)?.error);
+                return Err(*ground.type_change(&column.name, &known.sql_type, coming, false)?.error);
             }
             if known.not_null && !known.in_primary_key && !column.not_null {
                 if policies.nullability_change == NullabilityPolicy::Fail {
