@@ -87,7 +87,7 @@ fn numbers_that_only_the_server_may_change_are_not_merged() {
     place.run("CREATE TABLE t (id bigint PRIMARY KEY, serial bigint GENERATED ALWAYS AS IDENTITY, note text, sum bigint)");
     let mut pipe = Pipe::new(&place, "t", WriteMode::Upsert);
     let batch = rows(&[1], &[7], ("", "a"));
-    assert_eq!(pipe.load_fails(&[batch.clone()]), "identity_always");
+    assert_eq!(pipe.load_fails(std::slice::from_ref(&batch)), "identity_always");
     let error = pipe.try_publish(1).unwrap_err();
     place.run_hint(&error.hint.unwrap());
     pipe.publish(1);

@@ -60,7 +60,7 @@ fn wide_rows_and_large_values_are_inserted() {
     assert_eq!(place.value("SELECT count(*) || ' ' || sum(c1599) || ' ' || count(c0) FROM wide"), "50 1645371 42");
 
     let mut pipe = inserting(&place, "large");
-    let text = |row: usize| if row % 5 == 0 { "x".repeat(3 << 20) } else { "y".repeat(row) };
+    let text = |row: usize| if row.is_multiple_of(5) { "x".repeat(3 << 20) } else { "y".repeat(row) };
     let values: ArrayRef = Arc::new(StringArray::from_iter_values((0..40).map(text)));
     pipe.load(&[batch(vec![(field("v", DataType::Utf8, false, &[("type", "text")]), values)])]);
     let expected: usize = (0..40).map(|row| text(row).len()).sum();
