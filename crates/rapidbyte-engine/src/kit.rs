@@ -314,8 +314,8 @@ fn follows_policy(source: &Part, transforms: &[Part], destination: &Part, stream
             DataErrorPolicy::Skip => "skip_rows",
             DataErrorPolicy::Dlq => "dead_letters",
         };
-        let parts = std::iter::once(source).chain(transforms).chain(std::iter::once(destination));
-        for part in parts.filter(|part| !part.connector.manifest().has_feature(feature)) {
+        let mut parts = std::iter::once(source).chain(transforms).chain(std::iter::once(destination));
+        if let Some(part) = parts.find(|part| !part.connector.manifest().has_feature(feature)) {
             let error =
                 ConnectorError::config("unsupported_policy", format!("`{}` does not follow `on_data_error: {policy}`", part.name))
                     .with_hint("use `on_data_error: fail`");

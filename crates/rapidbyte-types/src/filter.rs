@@ -113,11 +113,10 @@ fn scan(text: &[u8]) -> Result<(), NoRowFilter> {
             }
             (b'(', _) => open.push(b')'),
             (b'[', _) => open.push(b']'),
-            (b')' | b']', _) => {
-                if open.pop() != Some(byte) {
-                    return Err(NoRowFilter::Unbalanced);
-                }
-            }
+            (b')' | b']', _) => match open.pop() {
+                Some(expected) if expected == byte => {}
+                _ => return Err(NoRowFilter::Unbalanced),
+            },
             _ => {}
         }
         at += 1;

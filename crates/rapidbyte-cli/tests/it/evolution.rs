@@ -106,7 +106,7 @@ fn check_says_what_becomes_of_changes_and_who_can_not_follow_them() {
              destination:\n  use: {destination}\n  schema_evolution: {{ {settings} }}\n"
         );
         let refused = Project::with_pipeline(&yaml).run().finish();
-        assert_eq!(refused.at("/error/code"), "unsupported_policy", "{}", refused.told());
+        assert!(refused.told().contains("unsupported_policy"), "{}", refused.told());
         assert!(refused.told().contains(word), "{}", refused.told());
     }
 }

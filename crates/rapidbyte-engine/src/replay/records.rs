@@ -72,14 +72,17 @@ fn cells(letter: u64, record: &str) -> Result<Vec<Cell>, EngineError> {
     Ok(cells)
 }
 
+/// Letters by their number, with the text of each column.
+type Rows = Vec<(u64, Vec<Option<String>>)>;
+
 /// Schemas and batches of the letters, in their order. Letters of one schema that follow each other share batches.
 pub(super) fn events(letters: &[(u64, String)], stream: &StreamContext) -> Result<Vec<Event>, EngineError> {
     let max_bytes = usize::try_from(stream.limits.max_batch_bytes / 2).unwrap_or(usize::MAX);
     let mut events = Vec::new();
     let mut schema_id = 0;
-    let mut open: Option<(SchemaRef, Vec<(u64, Vec<Option<String>>)>, usize)> = None;
+    let mut open: Option<(SchemaRef, Rows, usize)> = None;
     let mut encoder: Option<(SchemaRef, Encoder)> = None;
-    let mut close = |open: &mut Option<(SchemaRef, Vec<(u64, Vec<Option<String>>)>, usize)>| -> Result<(), EngineError> {
+    let mut close = |open: &mut Option<(SchemaRef, Rows, usize)>| -> Result<(), EngineError> {
         let Some((schema, rows, _)) = open.take() else { return Ok(()) };
         if encoder.as_ref().is_none_or(|(of, _)| *of != schema) {
             schema_id += 1;

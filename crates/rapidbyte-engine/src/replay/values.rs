@@ -260,7 +260,7 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 }
 
 fn base64(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let digits = text.trim_end_matches('=');

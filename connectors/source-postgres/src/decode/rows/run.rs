@@ -219,7 +219,7 @@ mod tests {
             Kind::Time => (number % 86_400_000_001).to_be_bytes().to_vec(),
             Kind::Decimal128 { .. } | Kind::Decimal256 { .. } => {
                 let groups: Vec<u16> = (0..number % 4).map(|at| ((number >> (10 * at)) % 10_000) as u16).collect();
-                let sign: u16 = if number % 5 == 0 { 0x4000 } else { 0 };
+                let sign: u16 = if number.is_multiple_of(5) { 0x4000 } else { 0 };
                 let mut bytes = [groups.len() as u16, groups.len() as u16, sign, 0].map(u16::to_be_bytes).concat();
                 bytes.splice(2..4, (groups.len() as i16 - 1).to_be_bytes());
                 bytes.extend(groups.iter().flat_map(|group| group.to_be_bytes()));
