@@ -137,8 +137,9 @@ fn a_retry_reads_the_missing_share_at_the_same_snapshot() {
     // As it was when the first attempt began, the share of the second one included.
     assert_eq!(destination.hash("held"), before);
     assert_ne!(source.hash("held"), before);
-    // Three shares and one again: what was complete was not read again.
-    let copies = server.log().lines().filter(|line| line.contains("COPY (SELECT \"id\"") && line.contains("let_pass")).count();
+    // Three shares and one again: what was complete was not read again. The server repeats the one that was cut off as a `STATEMENT`.
+    let copies =
+        server.log().lines().filter(|line| line.contains("statement: COPY (SELECT \"id\"") && line.contains("let_pass")).count();
     assert_eq!(copies, 4);
     assert_eq!(run.at("/report/streams/0/rows_read"), 6000);
     source.until_quiet(Duration::from_secs(5));
