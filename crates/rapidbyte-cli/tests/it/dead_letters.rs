@@ -73,7 +73,7 @@ fn one_bad_row_in_many_follows_the_policy_in_every_mode() {
             assert_eq!(destination.sql("SELECT pipeline || ' ' || stream_name FROM _rapidbyte_dlq"), "letters orders");
             assert_eq!(listed["letters"].as_array().map(Vec::len), Some(1), "{case}: {listed}");
             let letter = &listed["letters"][0];
-            assert_eq!((&letter["stream"], &letter["error_category"]), (&"public.orders".into(), &"data".into()));
+            assert_eq!((&letter["stream"], &letter["error_category"]), (&"orders".into(), &"data".into()));
             assert!(!letter.to_string().contains("bad"), "values are not listed: {letter}");
             let shown = documents(&dlq(&project, &["show", &letter["id"].to_string()]).finish().success()).remove(0);
             assert_eq!(shown["record"]["id"]["value"], "700", "{shown}");
