@@ -146,36 +146,6 @@ fn a_retry_reads_the_missing_share_at_the_same_snapshot() {
 }
 
 #[test]
-fn the_snapshot_is_let_go_before_the_load_is_published() {
-    let server = Postgres::shared();
-    let (source, destination) = (server.database("early_source"), server.database("early_destination"));
-    source.sql("CREATE TABLE t (id int, note text); INSERT INTO t SELECT i, repeat('t', 90) FROM generate_series(1, 3000) i");
-    destination.sql("CREATE TABLE t (id int, note text); CREATE TABLE go (go int)");
-    let project = Project::with_pipeline(&pipeline(&source, &destination, "name: public.t", "resources: { parallelism: 2 }\n"));
-    thread::scope(|scope| {
-        // Whoever reads the target holds its publication up.
-        let reader = scope.spawn(|| {
-            destination.sql(
-                "BEGIN; SELECT count(*) FROM t; DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM go); PERFORM pg_sleep(0.02); END LOOP; END $$; COMMIT",
-            )
-        });
-        within(Duration::from_secs(20), "the reader to hold the target", || {
-            (destination.sql("SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND granted") != "0").then_some(())
-        });
-        let running = scope.spawn(|| project.run().finish());
-        within(Duration::from_secs(60), "the publication to wait for the reader, and the source to be free", || {
-            let waits = destination.sql("SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND NOT granted") != "0";
-            let free = source.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()");
-            (waits && free == "0").then_some(())
-        });
-        destination.sql("INSERT INTO go VALUES (1)");
-        reader.join().expect("the reader ends");
-        running.join().expect("the run ends").success();
-    });
-    assert_eq!(source.hash("t"), destination.hash("t"));
-}
-
-#[test]
 fn shares_wait_for_their_turn_and_all_arrive() {
     let server = Postgres::shared();
     let (source, destination) = (server.database("turns_source"), server.database("turns_destination"));
