@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `type` is the Arrow type, `value` the text that [`crate::text`] writes, `metadata` that of the field. A column that is
-//! [split](crate::split) has the type and the JSON text of its struct, so that nothing of it is lost. `not_null` stands only
+//! [split] has the type and the JSON text of its struct, so that nothing of it is lost. `not_null` stands only
 //! where it is true. A value that is not at hand (a record that was too large to be read) has `omitted` in place of `value`,
 //! with a word on why.
 
