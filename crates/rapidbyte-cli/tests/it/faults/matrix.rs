@@ -101,6 +101,12 @@ fn disturb(world: &World, cell: &Cell) -> Result<(), String> {
         place.clear();
         return Ok(());
     }
+    if fired.is_empty() && cell.finished && cell.mode != Mode::Incremental && matches!(cell.act, "error" | "trap" | "cut") {
+        // The planner of a full refresh is closed before its rows are published: no connector is left to fail.
+        survived(&place, &disturbed)?;
+        place.clear();
+        return Ok(());
+    }
     if fired.is_empty() {
         return Err(format!("the fault did not come to pass: {}", disturbed.told()));
     }
