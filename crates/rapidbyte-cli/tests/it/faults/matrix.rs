@@ -112,8 +112,10 @@ fn disturb(world: &World, cell: &Cell) -> Result<(), String> {
     }
     match cell.act {
         "kill" if disturbed.signal == Some(SIGKILL) => run_again(&place, &project, cell)?,
-        // A source that can't even be closed takes nothing away from a load that is published.
-        "trap" if disturbed.code == Some(0) && cell.finished => survived(&place, &disturbed)?,
+        // A source that can't even be closed takes nothing away from rows that are durable.
+        "trap" if disturbed.code == Some(0) && (cell.finished || cell.point == "engine.mirror.after") => {
+            survived(&place, &disturbed)?
+        }
         "trap" if disturbed.code == Some(INTERNAL) => run_again(&place, &project, cell)?,
         "error" | "cut" | "lose-commit" | "delay" => survived(&place, &disturbed)?,
         _ => return Err(format!("not the end that was expected: {}", disturbed.told())),
