@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 ///
 /// A receipt must never be lost after it was acknowledged, whatever role or database say; a stronger setting stays. The server's
 /// clocks for idle and long transactions would end a load that waits for its source; one whose machine is gone holds its rows until
-/// the server has noticed, which the system's own clocks let take hours. All of it holds for the transaction alone, since a pooler
-/// may give the session to others between two.
+/// the server has noticed, which the system's own clocks let take hours. All of it, and the settings that texts are
+/// written and read under, holds for the transaction alone, since a pooler may give the session to others between two.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL idle_in_transaction_session_timeout = 0;
 SET LOCAL tcp_keepalives_idle = 30;
@@ -33,7 +33,7 @@ impl Session {
     pub(crate) fn open(config: &ConnectConfig, lock_timeout_seconds: u32) -> Result<Self, ConnectorError> {
         let started = Instant::now();
         let connection = Connection::connect(config)?;
-        let begin = format!("{BEGIN}; SET LOCAL lock_timeout = '{lock_timeout_seconds}s'");
+        let begin = format!("{BEGIN}; {}; SET LOCAL lock_timeout = '{lock_timeout_seconds}s'", postgres_wire::settings(true));
         Ok(Self { connection, connect_time: started.elapsed(), begin })
     }
 

@@ -18,8 +18,27 @@ const MAX_RESULT: usize = 64 << 20;
 
 /// Settings that make texts and numbers of both connectors mean the same everywhere. Queries of the catalog look costly and are
 /// not: compiling one takes longer than running it.
-const SESSION: &str = "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET extra_float_digits = 3; \
-                       SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = content; SET standard_conforming_strings = on; SET jit = off";
+const SETTINGS: [(&str, &str); 11] = [
+    ("DateStyle", "'ISO, YMD'"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "'UTC'"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "'C'"),
+    ("xmloption", "content"),
+    ("array_nulls", "on"),
+    ("quote_all_identifiers", "off"),
+    ("standard_conforming_strings", "on"),
+    ("jit", "off"),
+];
+
+/// The statements that make the settings which each session begins with. `local`: for the transaction alone, where a pooler may
+/// have given another session than the one that was set up.
+pub fn settings(local: bool) -> String {
+    let word = if local { "SET LOCAL" } else { "SET" };
+    let statements: Vec<String> = SETTINGS.iter().map(|(name, value)| format!("{word} {name} = {value}")).collect();
+    statements.join("; ")
+}
 
 /// Where the session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,8 +206,8 @@ impl Connection {
         }
         made.set_idle_timeout(Duration::from_secs(config.idle_timeout_seconds));
         match config.statement_timeout_seconds {
-            Some(seconds) => made.batch_execute(&format!("{SESSION}; SET statement_timeout = '{seconds}s'"))?,
-            None => made.batch_execute(SESSION)?,
+            Some(seconds) => made.batch_execute(&format!("{}; SET statement_timeout = '{seconds}s'", settings(false)))?,
+            None => made.batch_execute(&settings(false))?,
         }
         Ok(made)
     }

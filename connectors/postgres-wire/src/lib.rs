@@ -20,7 +20,7 @@ mod words;
 pub mod test_server;
 
 pub use config::{ConnectConfig, Secret, SslMode, split_config};
-pub use connection::{Column, Connection, Row, TransactionStatus};
+pub use connection::{Column, Connection, Row, TransactionStatus, settings};
 pub use copy::{CopyIn, CopyOut, CopyOutError};
 pub use error::{Error, ServerError};
 pub use identifier::{MAX_IDENTIFIER_BYTES, quote_ident, quote_literal, quote_qualified};

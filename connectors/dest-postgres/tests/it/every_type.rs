@@ -104,6 +104,46 @@ fn arrives_as_it_was(method: &str) {
     assert_the_same_values(&from, &to, "public.every_type", 2);
 }
 
+/// Settings of a database that write, or read, texts in another way.
+const HOSTILE: [(&str, &str); 12] = [
+    ("datestyle", "'SQL, DMY'"),
+    ("intervalstyle", "sql_standard"),
+    ("timezone", "'Asia/Kathmandu'"),
+    ("extra_float_digits", "-15"),
+    ("bytea_output", "escape"),
+    ("xmloption", "document"),
+    ("array_nulls", "off"),
+    ("quote_all_identifiers", "on"),
+    ("transform_null_equals", "on"),
+    ("standard_conforming_strings", "off"),
+    ("default_transaction_read_only", "on"),
+    ("default_transaction_isolation", "serializable"),
+];
+
+fn make_hostile(place: &Place) {
+    let database = quote_ident(&place.database).unwrap();
+    let settings = HOSTILE.iter().chain(&[("search_path", "nowhere")]);
+    let sql: Vec<String> = settings.map(|(name, value)| format!("ALTER DATABASE {database} SET {name} = {value}")).collect();
+    place.run(&sql.join("; "));
+}
+
+#[test]
+fn settings_of_either_server_bend_no_value() {
+    let (from, to) = (source(), Place::new());
+    to.run(EXTENSIONS);
+    for place in [&from, &to] {
+        make_hostile(place);
+    }
+    let mut pipe = Pipe::new(&to, "every_type", WriteMode::Append);
+    let emitted = read(&from, "every_type");
+    // Moved into place, then added to what is there.
+    for times in 1..=2 {
+        load(&emitted, &mut pipe).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!(columns(&from, "public.every_type"), columns(&to, "public.every_type"));
+        assert_the_same_values(&from, &to, "public.every_type", times);
+    }
+}
+
 #[test]
 fn types_are_made_in_the_schema_of_the_table() {
     let (from, to) = (source(), Place::new());
