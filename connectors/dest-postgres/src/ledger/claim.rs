@@ -36,13 +36,15 @@ pub(crate) enum Hold {
 
 /// The stream's number in the ledger, if the epoch is still the one claimed.
 pub(crate) fn check_epoch(session: &mut Session, owner: &Owner, hold: Hold) -> Result<i64, ConnectorError> {
-    let lock = match hold {
-        Hold::Share => "FOR SHARE",
-        Hold::Update => "FOR UPDATE",
-        Hold::No => "",
+    let (mark, lock) = match hold {
+        Hold::Share => (holders::mark(), "FOR SHARE"),
+        Hold::Update => (holders::mark(), "FOR UPDATE"),
+        Hold::No => ("NULL".to_owned(), ""),
     };
     let rows = session.query_params(
-        &format!("SELECT id, epoch FROM _rapidbyte.streams WHERE pipeline_id = $1 AND namespace = $2 AND stream = $3 {lock}"),
+        &format!(
+            "SELECT id, epoch, {mark} FROM _rapidbyte.streams WHERE pipeline_id = $1 AND namespace = $2 AND stream = $3 {lock}"
+        ),
         &[(&owner.pipeline_id).into(), (&owner.key.namespace).into(), (&owner.key.name).into()],
     )?;
     let Some(row) = rows.first() else { return Err(fault::fenced(&owner.stream)) };
@@ -76,14 +78,25 @@ pub(crate) fn claim(session: &mut Session, request: &ClaimRequest, schema: &str)
     // In one order everywhere, so that two runs that claim the same streams do not deadlock.
     let mut order: Vec<usize> = (0..request.streams.len()).collect();
     order.sort_by_key(|index| StreamKey::of(&request.streams[*index].context));
-    let claimed = session.transaction(|session| {
-        let mut claimed: Vec<Option<ClaimedStream>> = request.streams.iter().map(|_| None).collect();
-        for index in order {
-            claimed[index] = Some(claim_one(session, request, index, schema)?);
+    let take = |session: &mut Session, at_first: bool| {
+        session.transaction(|session| {
+            if at_first {
+                holders::be_brief(session)?;
+            }
+            let mut claimed: Vec<Option<ClaimedStream>> = request.streams.iter().map(|_| None).collect();
+            for index in &order {
+                claimed[*index] = Some(claim_one(session, request, *index, schema)?);
+            }
+            Ok(claimed.into_iter().flatten().collect())
+        })
+    };
+    match take(session, true) {
+        Err(error) if error.code == "lock_timeout" => {
+            holders::end_vanished(session, request)?;
+            take(session, false).map_err(|error| holders::name(session, error, &request.run.pipeline_id))
         }
-        Ok(claimed.into_iter().flatten().collect())
-    });
-    claimed.map_err(|error| holders::name(session, error, &request.run.pipeline_id))
+        taken => taken,
+    }
 }
 
 fn claim_one(session: &mut Session, request: &ClaimRequest, index: usize, schema: &str) -> Result<ClaimedStream, ConnectorError> {
@@ -93,14 +106,17 @@ fn claim_one(session: &mut Session, request: &ClaimRequest, index: usize, schema
     let identity = hex(stream.source_identity.as_bytes());
     let rows = session
         .query_params(
-            "INSERT INTO _rapidbyte.streams AS s
+            &format!(
+                "INSERT INTO _rapidbyte.streams AS s
                  (pipeline_id, namespace, stream, pipeline, target_schema, target_table, source_identity, epoch)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8::bigint + 1)
              ON CONFLICT (pipeline_id, namespace, stream) DO UPDATE SET
                  epoch = greatest(s.epoch, $8::bigint) + 1, pipeline = excluded.pipeline, claimed_at = clock_timestamp(),
                  target_schema = excluded.target_schema, target_table = excluded.target_table
              WHERE s.source_identity = excluded.source_identity
-             RETURNING id, epoch, newest_generation",
+             RETURNING id, epoch, newest_generation, {}",
+                holders::mark()
+            ),
             &[
                 (&request.run.pipeline_id).into(),
                 (&key.namespace).into(),

@@ -17,3 +17,4 @@ mod replace;
 mod targets;
 mod types;
 mod upsert;
+mod vanished;
