@@ -19,10 +19,13 @@ use rapidbyte_sdk::ConnectorError;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
+/// What helps where the ledger is damaged.
+const RESTORE: &str = "restore the schema `_rapidbyte` from a backup; or run `DROP SCHEMA _rapidbyte CASCADE`, after which every pipeline \
+                       into this database loads from the start: empty the tables that they append to";
+
 /// A ledger row that does not hold what this connector writes.
 fn damaged(what: &str) -> ConnectorError {
-    ConnectorError::schema("ledger_damaged", format!("`_rapidbyte` holds {what} that can't be read"))
-        .with_hint("restore the schema `_rapidbyte` from a backup, or drop it to load everything again")
+    ConnectorError::schema("ledger_damaged", format!("`_rapidbyte` holds {what} that can't be read")).with_hint(RESTORE)
 }
 
 fn parse<T: FromStr>(row: &Row, index: usize, what: &str) -> Result<T, ConnectorError> {

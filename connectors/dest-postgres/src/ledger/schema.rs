@@ -85,7 +85,7 @@ pub(crate) fn ensure(session: &mut Session) -> Result<(), ConnectorError> {
         )
         .with_hint("use the newer release of Rapidbyte that has written to this database before")),
         _ => Err(ConnectorError::schema("ledger_damaged", "the table `_rapidbyte.version` does not name a known version")
-            .with_hint("restore the schema `_rapidbyte` from a backup, or drop it to load everything again")),
+            .with_hint(super::RESTORE)),
     }
 }
 

@@ -129,6 +129,34 @@ fn another_source_is_refused_and_the_hint_helps() {
 }
 
 #[test]
+fn a_damaged_ledger_is_told_and_never_guessed_at() {
+    let place = Place::new();
+    for (damage, what) in [
+        ("UPDATE _rapidbyte.receipts SET position_value = '\\xff'", "a position"),
+        ("UPDATE _rapidbyte.receipts SET position_type = 'colour'", "a position"),
+        ("UPDATE _rapidbyte.receipts SET rows = -1", "a count"),
+        ("UPDATE _rapidbyte.receipts SET transform_state = '[[0, \"zz\"]]'", "transform state"),
+        ("UPDATE _rapidbyte.generations SET snapshot = '\\xff'", "a snapshot"),
+        ("UPDATE _rapidbyte.generations SET partitions = '[{\"id\": \"0\", \"spec\": \"zz\"}]'", "a partition"),
+    ] {
+        let mut pipe = Pipe::new(&place, "orders", WriteMode::Append);
+        pipe.claim();
+        pipe.prepare(1, "s", &["0"]);
+        let host = FakeHost::install();
+        host.feed(0, 1, &[orders(0..10)]).unwrap();
+        host.feed_commit(1, false, Some(position("9")));
+        pipe.write(&host, 1, "0", 0, 0).unwrap();
+        place.run(damage);
+        let error = pipe.try_claim("source", 0).unwrap_err();
+        assert_eq!((error.code.as_str(), error.retryable), ("ledger_damaged", false), "{damage}");
+        assert!(error.message.contains(what), "{damage}: {error}");
+        place.run_hint(&error.hint.unwrap());
+        assert!(pipe.claim().generation.is_none());
+        place.run("DROP SCHEMA _rapidbyte CASCADE");
+    }
+}
+
+#[test]
 fn the_ledger_is_made_once_by_many_at_the_same_time() {
     let place = Place::new();
     std::thread::scope(|scope| {

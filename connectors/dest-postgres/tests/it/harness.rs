@@ -62,7 +62,8 @@ impl Place {
 
     /// Runs the statement that a hint has in backticks, the last if it gives a choice.
     pub(crate) fn run_hint(&self, hint: &str) {
-        let statement = |piece: &&str| ["GRANT ", "CREATE ", "ALTER ", "DELETE "].iter().any(|verb| piece.starts_with(verb));
+        let statement =
+            |piece: &&str| ["GRANT ", "CREATE ", "ALTER ", "DELETE ", "DROP "].iter().any(|verb| piece.starts_with(verb));
         let quoted = hint.split('`').skip(1).step_by(2);
         self.run(quoted.filter(statement).last().unwrap_or_else(|| panic!("no statement in the hint: {hint}")));
     }
