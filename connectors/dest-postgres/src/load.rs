@@ -172,8 +172,10 @@ impl<'a> Share<'a> {
         let key = merge::key_of(&self.request.context, &layout.columns)?;
         let target = target_of(&self.request.context, &self.own.schema)?;
         ledger::drop_staging(session, &load.staging)?;
-        // Not logged: at every commit it is empty.
-        session.run(&create_statement("UNLOGGED TABLE", &load.staging, &layout.columns)?)?;
+        // Not logged: at every commit it is empty. Its rows lie in the order in which they came, and of two with one key the last one
+        // counts: nobody may make room among them for later ones.
+        let table = create_statement("UNLOGGED TABLE", &load.staging, &layout.columns)?;
+        session.run(&format!("{table} WITH (autovacuum_enabled = off)"))?;
         ledger::set_columns(session, stream, generation, &layout.columns)?;
         merge::ensure_target(session, &self.request.context, load, &layout.columns, &target, &key)
     }

@@ -141,6 +141,19 @@ fn first(
     // Some rows stand in the way of moving the table whole: the others are copied into one of the same columns and key.
     let own = if load.write_mode == WriteMode::Upsert { key.to_vec() } else { own_key(load, columns) };
     merge::create(session, columns, target, &own)?;
+    fill(session, context, load, columns, target, key, rejects)
+}
+
+/// The rows are copied into a table just made. Gives how many fell out.
+fn fill(
+    session: &mut Session,
+    context: &StreamContext,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    key: &[String],
+    rejects: &mut Rejects,
+) -> Result<u64, ConnectorError> {
     let fallen = Insertion::plan(session, context, load, columns, target, key, false)?.run(session, load, columns, rejects)?.fallen;
     session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
     Ok(fallen)
@@ -161,10 +174,7 @@ fn make(
         // Most loads have each key once, and then moving the table saves writing every row again.
         if merge::has_twins(session, &load.staging, key)? {
             merge::create(session, columns, target, key)?;
-            let fallen =
-                Insertion::plan(session, context, load, columns, target, key, false)?.run(session, load, columns, rejects)?.fallen;
-            session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
-            return Ok(fallen);
+            return fill(session, context, load, columns, target, key, rejects);
         }
         return move_into_place(session, load, columns, target, key).map(|()| 0);
     }
