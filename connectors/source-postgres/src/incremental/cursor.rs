@@ -10,6 +10,9 @@ use rapidbyte_sdk::{CheckItem, CheckStatus, ConnectorError, Lookback, NullCursor
 /// The table in queries. A bare name in `ORDER BY` means a field of the result, which may be the column's text.
 const ALIAS: &str = "_rb";
 
+/// The first version whose `numeric` knows infinity.
+const INFINITE_NUMERICS_SINCE: u32 = 140_000;
+
 /// A column by which rows are ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OrderColumn {
@@ -116,6 +119,17 @@ impl Cursor {
         let values =
             columns.iter().zip(at).map(|(column, text)| literal(column, text)).collect::<Result<Vec<_>, ConnectorError>>()?;
         Ok(format!("({}) > ({})", names.join(", "), values.join(", ")))
+    }
+
+    /// Those values of the cursor's type behind which no other one comes, as texts.
+    pub(crate) fn endless(&self, server_version: u32) -> &'static [&'static str] {
+        match self.kind {
+            Kind::Date | Kind::Timestamp | Kind::TimestampTz => &["infinity"],
+            Kind::Float4 | Kind::Float8 => &["Infinity", "NaN"],
+            Kind::NumericText if server_version >= INFINITE_NUMERICS_SINCE => &["Infinity", "NaN"],
+            Kind::Decimal128 { .. } | Kind::Decimal256 { .. } | Kind::NumericText => &["NaN"],
+            _ => &[],
+        }
     }
 
     /// The rows no further behind a bound than the lookback.

@@ -31,6 +31,9 @@ pub(crate) struct Now {
     latest: u64,
     /// The table's file; none for partitioned tables.
     pub(crate) file: Option<u32>,
+    /// The server's timeline; none where it does not show it. After a promotion or a restore it is another, and ids that were given
+    /// before may be given again.
+    pub(crate) timeline: Option<u32>,
 }
 
 /// What a run will have delivered when it ends.
@@ -47,7 +50,10 @@ impl Now {
         // The older names give numbers instead of `xid8`, on every version.
         let sql = format!(
             "SELECT pg_catalog.txid_snapshot_xmin(s), pg_catalog.txid_snapshot_xmax(s), pg_catalog.age('3'::pg_catalog.xid),
-                 pg_catalog.pg_relation_filenode({oid})
+                 pg_catalog.pg_relation_filenode({oid}),
+                 CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_walfile_name(pg_lsn)', 'EXECUTE')
+                     AND pg_catalog.has_function_privilege('pg_catalog.pg_current_wal_insert_lsn()', 'EXECUTE')
+                 THEN pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END
              FROM (SELECT pg_catalog.txid_current_snapshot() AS s) AS q"
         );
         let rows = connection.query(&sql)?;
@@ -55,7 +61,9 @@ impl Now {
         let missing = || ConnectorError::internal("snapshot", "the server shows a snapshot without numbers");
         let (xmin, xmax) = (row.parse::<u64>(0)?.ok_or_else(missing)?, row.parse::<u64>(1)?.ok_or_else(missing)?);
         let age_of_three = row.parse::<i32>(2)?.ok_or_else(missing)?;
-        Ok(Self { xmin, latest: widened(age_of_three.cast_unsigned().wrapping_add(3), xmax), file: row.parse(3)? })
+        let latest = widened(age_of_three.cast_unsigned().wrapping_add(3), xmax);
+        let timeline = row.get(4).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        Ok(Self { xmin, latest, file: row.parse(3)?, timeline })
     }
 
     /// How far back an id lies; `None` if `age()` can't tell any more, or it lies ahead.
@@ -205,7 +213,7 @@ mod tests {
 
     #[test]
     fn rows_are_told_by_their_age() {
-        let now = Now { xmin: 0, latest: (1 << 32) + 10, file: None };
+        let now = Now { xmin: 0, latest: (1 << 32) + 10, file: None, timeline: None };
         let set = XidSet { h: (1 << 32) - 20, also: vec![(1 << 32) - 18, (1 << 32) + 3] };
         let beyond = set.beyond(&stream(), now).unwrap();
         assert_eq!(beyond, "pg_catalog.age(xmin) BETWEEN 0 AND 30 AND NOT xmin = ANY ('{4294967278,3}'::pg_catalog.xid[])");
@@ -216,7 +224,7 @@ mod tests {
     #[test]
     fn a_horizon_that_can_not_be_told_any_more_is_no_horizon() {
         let set = |h: u64| XidSet { h, also: Vec::new() };
-        let now = Now { xmin: 0, latest: 5 << 31, file: None };
+        let now = Now { xmin: 0, latest: 5 << 31, file: None, timeline: None };
         assert!(set((4 << 31) + 2).beyond(&stream(), now).is_ok());
         assert_eq!(set(4 << 31).beyond(&stream(), now).unwrap_err().code, "source_changed");
         assert_eq!(set((5 << 31) + 1).within(&stream(), now).unwrap_err().code, "source_changed");

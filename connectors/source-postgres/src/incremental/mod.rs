@@ -17,5 +17,5 @@ use rapidbyte_sdk::{ConnectorError, StreamContext};
 /// What an earlier run remembers can't be gone on from.
 fn source_changed(stream: &StreamContext, what: &str) -> ConnectorError {
     ConnectorError::data("source_changed", format!("stream `{}`: {what}", stream.name))
-        .with_hint("to load the stream from the start, give the pipeline another name; empty the target first if it is appended to")
+        .with_hint("what the stream was begun with is gone; a target that is appended to must be empty before it is loaded again")
 }

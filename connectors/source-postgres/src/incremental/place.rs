@@ -36,6 +36,9 @@ pub(crate) struct Place {
     /// The table's file when the last run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<u32>,
+    /// The timeline that `done` and `goal` count transactions of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeline: Option<u32>,
 }
 
 impl Place {
@@ -50,6 +53,7 @@ impl Place {
             at: None,
             nulls: false,
             file: None,
+            timeline: None,
         }
     }
 
@@ -66,6 +70,11 @@ impl Place {
             }
             _ => Err(source_changed(stream, "its position was written by something else than this version of the connector")),
         }
+    }
+
+    /// Forgets what has been read.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self { timeline: self.timeline, ..Self::start(&self.cursor_type) };
     }
 
     /// As a position; `None` where it is too long for one.

@@ -7,7 +7,9 @@ use super::place::Place;
 use super::source_changed;
 use crate::read::{Run, TableRead, own_names};
 use postgres_wire::{Connection, Row};
-use rapidbyte_sdk::{ConnectorError, NullCursorPolicy, Position, ReadPerf, SafeBoundary, SourceOutput, StreamContext, WriteMode};
+use rapidbyte_sdk::{
+    ConnectorError, NullCursorPolicy, Position, ReadPerf, SafeBoundary, SourceOutput, StreamContext, WriteMode, host_ffi,
+};
 
 /// One stream on its way.
 struct Reader<'a, 't> {
@@ -50,6 +52,7 @@ impl Reader<'_, '_> {
     /// Rows whose transactions are new.
     fn by_horizon(&mut self, mut place: Place) -> Result<(), ConnectorError> {
         let now = Now::ask(self.connection, self.table.relation.oid)?;
+        self.begin_anew_elsewhere(&mut place, now)?;
         self.refuse_rewritten(&place, now)?;
         if let Some(goal) = place.goal.clone() {
             // What the interrupted run had still to read, as far as it is still there.
@@ -70,6 +73,27 @@ impl Reader<'_, '_> {
         place.reached();
         place.file = now.file;
         self.barrier(&place)
+    }
+
+    /// A standby that was promoted, or a server that was restored, may lack transactions that were delivered and give their ids to
+    /// others, whose rows would then count as delivered. Nothing tells these ids: all rows are read again. Appended they would be
+    /// there twice.
+    fn begin_anew_elsewhere(&self, place: &mut Place, now: Now) -> Result<(), ConnectorError> {
+        let before = std::mem::replace(&mut place.timeline, now.timeline);
+        if before.is_none() || now.timeline.is_none() || before == now.timeline {
+            return Ok(());
+        }
+        let what = "the server was promoted or restored since the last run, and may have given the ids of transactions twice";
+        if self.stream().write_mode == WriteMode::Append {
+            return Err(source_changed(self.stream(), what).with_hint(
+                "if it lost no transaction at that, run once with `safe_boundary: none`, which goes on behind the largest cursor; else \
+                 empty the target",
+            ));
+        }
+        let message = format!("{what}: the stream is read from the start, and merged by key");
+        host_ffi::log(host_ffi::LogLevel::Warn, &message, &[("stream", &self.stream().name.to_string())]);
+        place.begin_anew();
+        Ok(())
     }
 
     /// What finished runs have not delivered.
@@ -103,12 +127,36 @@ impl Reader<'_, '_> {
         }
         Err(source_changed(self.stream(), "the table was rewritten or refilled, and every row would be appended again").with_hint(
             "if its rows are the same ones, run once with `safe_boundary: none`, which goes on behind the largest cursor; if they are \
-             new, give the pipeline another name",
+             new, empty the target",
         ))
+    }
+
+    /// Every row that comes after one whose cursor is `infinity` would lie behind the bound, and never be read.
+    fn refuse_endless(&mut self) -> Result<(), ConnectorError> {
+        let column = &self.cursor.column;
+        let endless = self.cursor.endless(self.connection.server_version());
+        let values: Vec<String> = endless.iter().map(|text| literal(column, text)).collect::<Result<_, _>>()?;
+        if values.is_empty() {
+            return Ok(());
+        }
+        let cond =
+            join(vec![self.table.filter.clone().unwrap_or_default(), format!("{} IN ({})", column.quoted, values.join(", "))]);
+        if !self.says(&format!("SELECT EXISTS (SELECT FROM {} WHERE {cond})", self.cursor.relation))? {
+            return Ok(());
+        }
+        let message = format!(
+            "stream `{}`: there are rows whose cursor `{}` is {}: every later row would lie behind them and be missed",
+            self.stream().name,
+            self.cursor.column.name,
+            endless.join(" or ")
+        );
+        Err(ConnectorError::data("endless_cursor", message)
+            .with_hint("use `safe_boundary: xact_horizon`, or leave these rows out with `filter:`"))
     }
 
     /// Rows behind the bound.
     fn by_bound(&mut self, mut place: Place) -> Result<(), ConnectorError> {
+        self.refuse_endless()?;
         let mut edge = String::new();
         let column = &self.cursor.column;
         match self.cursor.boundary {
@@ -127,7 +175,7 @@ impl Reader<'_, '_> {
                 }
             }
         }
-        (place.done, place.goal) = (None, None);
+        (place.done, place.goal, place.timeline) = (None, None, None);
         let last = self.pass(&mut place, "", &edge)?;
         place.reached();
         // What comes next begins behind cursor and key, so that equal cursors with larger keys are still read.

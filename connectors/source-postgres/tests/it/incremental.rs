@@ -278,6 +278,41 @@ fn a_lookback_reads_a_stretch_again() {
 }
 
 #[test]
+fn a_bound_that_nothing_comes_behind_is_refused() {
+    for (index, (sql_type, first, endless)) in [
+        ("timestamptz", "2026-01-01", "infinity"),
+        ("date", "2026-01-01", "infinity"),
+        ("numeric", "1", "NaN"),
+        ("numeric(9,2)", "1", "NaN"),
+        ("numeric", "1", "Infinity"),
+        ("float8", "1", "Infinity"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let table = format!("endless_{index}");
+        let mut sql = make(&format!(
+            "CREATE TABLE {table} (id int PRIMARY KEY, c {sql_type} NOT NULL); INSERT INTO {table} VALUES (1, '{first}')"
+        ));
+        let mut context = incremental(&table, "c");
+        context.safe_boundary = Some(SafeBoundary::None);
+        let end = read(&context, None).end();
+        sql.batch_execute(&format!("INSERT INTO {table} VALUES (2, '{endless}')")).unwrap();
+        for resume in [None, Some(&end)] {
+            let (found, hint) = code(&context, resume);
+            assert_eq!(found, "endless_cursor", "{sql_type}");
+            assert!(hint.contains("xact_horizon"), "{hint}");
+        }
+        // The hint's ways.
+        context.safe_boundary = None;
+        assert_eq!(read(&context, Some(&end)).column(0), ["2"], "{sql_type}");
+        context.safe_boundary = Some(SafeBoundary::None);
+        context.filter = Some(format!("c <> '{endless}'"));
+        assert_eq!(read(&context, None).column(0), ["1"], "{sql_type}");
+    }
+}
+
+#[test]
 fn the_boundary_may_change_between_runs() {
     let mut sql = make(
         "CREATE TABLE changing (id int PRIMARY KEY, n int NOT NULL);

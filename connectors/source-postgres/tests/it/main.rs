@@ -8,6 +8,7 @@ mod filters;
 mod incremental;
 mod kinds;
 mod late_commits;
+mod promotion;
 mod refusals;
 mod render;
 mod shares;
