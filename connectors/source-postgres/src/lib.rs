@@ -16,7 +16,7 @@ use incremental::Cursor;
 use postgres_wire::{ConnectConfig, Connection, split_config};
 use rapidbyte_sdk::{
     CheckItem, ConnectorError, CursorType, DiscoveredStream, InitContext, PartitionPlan, PlanRequest, Position, ReadRequest,
-    ReadSummary, RunContext, Source, SourceOutput, StreamContext, StreamName, SyncMode,
+    ReadSummary, RunContext, Source, SourceOutput, StreamContext, StreamName, SyncMode, host_ffi,
 };
 use serde::Deserialize;
 
@@ -115,7 +115,9 @@ impl Source for PostgresSource {
     }
 
     fn discover(&mut self) -> Result<Vec<DiscoveredStream>, ConnectorError> {
-        discover::discover(self.session()?)
+        let session = self.session()?;
+        host_ffi::mark("source.discover.start");
+        discover::discover(session)
     }
 
     fn plan_partitions(&mut self, request: &PlanRequest) -> Result<PartitionPlan, ConnectorError> {

@@ -94,6 +94,7 @@ pub(crate) fn read(
     let mut connection = Connection::connect(&source.connect)?;
     supported(&connection)?;
     perf.connect_ns = nanos(started.elapsed());
+    host_ffi::mark("source.read.connected");
     let started = Instant::now();
     let share = shares::of(request)?;
     begin(&mut connection, source, request, share.is_some())?;
@@ -106,6 +107,7 @@ pub(crate) fn read(
         read_stream(&mut connection, &wanted, place, output, &mut perf)
             .map_err(|error| with_grant(error, &source.connect.user, schema, table))?;
     }
+    host_ffi::mark("source.copy.after");
     connection.batch_execute("COMMIT")?;
     connection.close();
     Ok(output.summary(perf))
@@ -115,10 +117,14 @@ pub(crate) fn read(
 const ALL_ROWS: &str = "SET LOCAL row_security = off";
 
 /// Settings of a session that may have to wait within its transaction, for the destination or for other readers: the server must
-/// not end it for that. Names of types come with their schema.
+/// not end it for that, and must notice within a minute when its client is gone, since its snapshot holds vacuum back. Names of
+/// types come with their schema.
 pub(crate) fn patient(connection: &Connection) -> String {
     let since_17 = if connection.server_version() >= 170_000 { "; SET transaction_timeout = 0" } else { "" };
-    format!("SET search_path = pg_catalog; SET idle_in_transaction_session_timeout = 0{since_17}")
+    format!(
+        "SET search_path = pg_catalog; SET idle_in_transaction_session_timeout = 0; SET tcp_keepalives_idle = 30; \
+         SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3{since_17}"
+    )
 }
 
 /// Opens the transaction all of the read happens in. Tables are locked before it takes its snapshot: one that is truncated or
@@ -406,6 +412,7 @@ impl Run<'_> {
         if foreign_code {
             own_names(connection, true)?;
         }
+        host_ffi::mark("source.copy.before");
         let copy = connection.copy_out(&format!("COPY ({query}) TO STDOUT (FORMAT binary)"), self.table.largest(tail))?;
         perf.query_ns += nanos(started.elapsed());
         self.drain(copy, output, perf)?;

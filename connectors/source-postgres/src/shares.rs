@@ -122,6 +122,7 @@ fn hold(source: &mut PostgresSource, request: &PlanRequest) -> Result<Option<Hel
     let mut connection = Connection::connect(&source.connect)?;
     supported(&connection)?;
     let settings = patient(&connection);
+    host_ffi::mark("source.snapshot.before");
     // The lock comes before the snapshot: a table that is rewritten between the two would look empty.
     connection.batch_execute(&format!(
         "{settings}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
@@ -135,6 +136,7 @@ fn hold(source: &mut PostgresSource, request: &PlanRequest) -> Result<Option<Hel
         }
         Err(error) => return Err(error.into()),
     };
+    host_ffi::mark("source.snapshot.exported");
     // Behind a pooler or a balancer another session may lead elsewhere.
     if let Err(error) = import(source.session()?, &snapshot) {
         if error.server().is_none() {

@@ -223,6 +223,16 @@ fn a_planner_keeps_lock_and_snapshot_while_it_waits() {
 }
 
 #[test]
+fn a_server_notices_within_a_minute_that_a_reader_is_gone() {
+    make(
+        "CREATE VIEW kept_alive AS SELECT concat_ws(' ', current_setting('tcp_keepalives_idle'),
+             current_setting('tcp_keepalives_interval'), current_setting('tcp_keepalives_count')) AS v",
+    );
+    let (host, _) = crate::read(server(), stream("kept_alive")).unwrap();
+    assert_eq!(rows(&host.batches(0).unwrap()), [[Some("30 10 3".to_owned())]]);
+}
+
+#[test]
 fn what_is_better_read_by_one_is_one_share() {
     let server = PostgresServer::start();
     let mut sql = server.connect();
