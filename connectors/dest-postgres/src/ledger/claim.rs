@@ -7,6 +7,10 @@ use crate::session::Session;
 use rapidbyte_sdk::{ClaimRequest, ClaimedStream, ConnectorError, RunContext};
 use std::collections::HashMap;
 
+/// A claim of more streams does not mark them: each mark takes a place in the server's table of locks, which a claim of thousands
+/// would fill.
+const MARKED: usize = 256;
+
 /// A stream in the ledger, and the right under which it is touched.
 #[derive(Debug, Clone)]
 pub(crate) struct Owner {
@@ -115,7 +119,7 @@ fn claim_one(session: &mut Session, request: &ClaimRequest, index: usize, schema
                  target_schema = excluded.target_schema, target_table = excluded.target_table
              WHERE s.source_identity = excluded.source_identity
              RETURNING id, epoch, newest_generation, {}",
-                holders::mark()
+                if request.streams.len() <= MARKED { holders::mark() } else { "NULL".to_owned() }
             ),
             &[
                 (&request.run.pipeline_id).into(),

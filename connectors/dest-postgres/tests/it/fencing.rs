@@ -1,6 +1,6 @@
 use crate::harness::{Pipe, Place, orders, position};
-use rapidbyte_sdk::testing::FakeHost;
-use rapidbyte_sdk::{CommitState, ErrorCategory, WriteMode};
+use rapidbyte_sdk::testing::{FakeHost, run_context};
+use rapidbyte_sdk::{ClaimRequest, ClaimStream, CommitState, Destination, ErrorCategory, StreamContext, StreamName, WriteMode};
 
 fn ledger(place: &Place) -> String {
     place.value(
@@ -154,6 +154,20 @@ fn a_damaged_ledger_is_told_and_never_guessed_at() {
         assert!(pipe.claim().generation.is_none());
         place.run("DROP SCHEMA _rapidbyte CASCADE");
     }
+}
+
+#[test]
+fn many_streams_are_claimed_at_once() {
+    let place = Place::new();
+    let stream = |number: u32| ClaimStream {
+        context: StreamContext::full_refresh(StreamName::qualified("public", format!("t{number}"))),
+        known_epoch: 0,
+        source_identity: "s".into(),
+    };
+    let request = ClaimRequest { run: run_context(), streams: (0..300).map(stream).collect() };
+    let claimed = place.destination().claim(&request).unwrap();
+    assert!(claimed.len() == 300 && claimed.iter().all(|claimed| claimed.epoch == 1));
+    assert_eq!(place.value("SELECT count(*) || ' ' || count(DISTINCT xmin::text) FROM _rapidbyte.streams"), "300 1");
 }
 
 #[test]
