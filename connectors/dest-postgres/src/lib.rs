@@ -4,6 +4,7 @@
 mod catalog;
 mod check;
 mod config;
+mod digest;
 mod dlq_table;
 mod encode;
 mod evolution;
@@ -37,9 +38,11 @@ pub struct PostgresDestination {
     connect: ConnectConfig,
     own: OwnConfig,
     session: Option<Session>,
+    /// The rows that are digested.
+    view: Option<digest::View>,
 }
 
-rapidbyte_sdk::connector_main!(destination, PostgresDestination);
+rapidbyte_sdk::connector_main!(destination, PostgresDestination, digest_ranges);
 
 impl PostgresDestination {
     /// The session of this instance; made by the first call that needs it.
@@ -75,7 +78,7 @@ impl Destination for PostgresDestination {
         let (connect, own) = split_config::<OwnConfig>(config)?;
         postgres_wire::quote_ident(&own.schema)?;
         postgres_wire::quote_ident(&own.dlq_table)?;
-        Ok(Self { connect, own, session: None })
+        Ok(Self { connect, own, session: None, view: None })
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
@@ -119,6 +122,9 @@ impl Destination for PostgresDestination {
     fn close(&mut self) -> Result<(), ConnectorError> {
         if let Some(session) = self.session.take() {
             session.close();
+        }
+        if let Some(view) = self.view.take() {
+            view.let_go();
         }
         Ok(())
     }

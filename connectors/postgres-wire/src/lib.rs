@@ -6,6 +6,7 @@
 mod config;
 mod connection;
 mod copy;
+mod digest;
 mod error;
 mod handshake;
 mod identifier;
@@ -22,6 +23,7 @@ pub mod test_server;
 pub use config::{ConnectConfig, Secret, SslMode, split_config};
 pub use connection::{Column, Connection, Row, TransactionStatus, settings};
 pub use copy::{CopyIn, CopyOut, CopyOutError};
+pub use digest::{HeldColumn, Rows as DigestedRows, described, held_columns, key_of, method as digest_method};
 pub use error::{Error, ServerError};
 pub use identifier::{MAX_IDENTIFIER_BYTES, quote_ident, quote_literal, quote_qualified};
 pub use insert::InsertIn;

@@ -4,6 +4,7 @@ mod catalog;
 mod cdc;
 mod check;
 mod decode;
+mod digest;
 mod discover;
 mod incremental;
 mod read;
@@ -20,7 +21,7 @@ use rapidbyte_sdk::{
 };
 use serde::Deserialize;
 
-rapidbyte_sdk::connector_main!(source, PostgresSource);
+rapidbyte_sdk::connector_main!(source, PostgresSource, digest_ranges);
 
 /// The keys of the configuration that are not about the connection.
 #[derive(Debug, Deserialize)]
@@ -56,6 +57,8 @@ pub struct PostgresSource {
     planner: cdc::Planner,
     /// Snapshots that the shares of planned streams are read at.
     held: Vec<shares::Held>,
+    /// The rows that are digested.
+    view: Option<digest::View>,
 }
 
 impl PostgresSource {
@@ -90,7 +93,8 @@ impl Source for PostgresSource {
 
     fn init(config: serde_json::Value, context: InitContext) -> Result<Self, ConnectorError> {
         let (connect, config) = split_config::<SourceConfig>(config)?;
-        Ok(Self { connect, config, session: None, pipeline: context.pipeline, planner: cdc::Planner::default(), held: Vec::new() })
+        let pipeline = context.pipeline;
+        Ok(Self { connect, config, session: None, pipeline, planner: cdc::Planner::default(), held: Vec::new(), view: None })
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
@@ -154,6 +158,9 @@ impl Source for PostgresSource {
 
     fn close(&mut self) -> Result<(), ConnectorError> {
         self.held.drain(..).for_each(shares::Held::let_go);
+        if let Some(view) = self.view.take() {
+            view.let_go();
+        }
         if let Some(session) = self.session.take() {
             session.close();
         }

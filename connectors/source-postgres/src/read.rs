@@ -162,7 +162,7 @@ fn begin(connection: &mut Connection, source: &PostgresSource, request: &ReadReq
 }
 
 /// A refusal gets the statement that mends it.
-fn with_grant(error: ConnectorError, user: &str, schema: &str, table: &str) -> ConnectorError {
+pub(crate) fn with_grant(error: ConnectorError, user: &str, schema: &str, table: &str) -> ConnectorError {
     if error.code != "permission_denied" {
         return error;
     }

@@ -103,6 +103,12 @@ pub(crate) enum Command {
     Check(PipelineArgs),
     /// Shows what a pipeline's source has: streams, columns, keys, sizes
     Discover(PipelineArgs),
+    /// Compares what is at the source with what is at the destination, and writes nothing
+    ///
+    /// Each server digests its own rows, by ranges of the key's hash; only digests cross the network. Keys that differ are looked
+    /// at again, so that rows that are changing are not called different. An incremental stream is compared up to the place that it
+    /// is loaded to. Ends with 0 if all is equal, 21 if rows differ, 22 if that could not be told.
+    Verify(VerifyArgs),
     /// Looks at what is remembered of a pipeline, begins streams anew, or moves the memory
     State(StateArgs),
     /// Shows rows that could not be processed, and writes them again
@@ -133,6 +139,22 @@ pub(crate) struct RunArgs {
     /// Shows the first N rows of each stream that reached the destination in this run
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) peek: u32,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// A stream, as the pipeline names it; may be given several times. Without it: every stream of the pipeline
+    #[arg(long = "stream", value_name = "STREAM")]
+    pub(crate) streams: Vec<String>,
+    /// Compares these columns and the key alone, separated by commas
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+    /// Names at most N of each stream's keys that differ. Keys are values of rows
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) keys: u32,
 }
 
 /// `state`

@@ -24,6 +24,8 @@ pub(crate) enum ExitCode {
     CheckFailed,
     File,
     RowsSkipped,
+    Different,
+    Unsettled,
     Interrupted,
     Terminated,
 }
@@ -46,6 +48,8 @@ impl ExitCode {
         Self::CheckFailed,
         Self::File,
         Self::RowsSkipped,
+        Self::Different,
+        Self::Unsettled,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -68,6 +72,8 @@ impl ExitCode {
             Self::CheckFailed => 12,
             Self::File => 13,
             Self::RowsSkipped => 20,
+            Self::Different => 21,
+            Self::Unsettled => 22,
             // 128 and the number of the signal, as shells have it.
             Self::Interrupted => 130,
             Self::Terminated => 143,
@@ -92,6 +98,8 @@ impl ExitCode {
             Self::CheckFailed => "check_failed",
             Self::File => "file",
             Self::RowsSkipped => "rows_skipped",
+            Self::Different => "different",
+            Self::Unsettled => "unsettled",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
         }
@@ -115,6 +123,10 @@ impl ExitCode {
             Self::CheckFailed => "`rapidbyte check` found something that would fail.",
             Self::File => "A file named on the command line can't be read or written.",
             Self::RowsSkipped => "The run succeeded, and rows were left out by `on_data_error: skip`; the summary counts them.",
+            Self::Different => "`rapidbyte verify` found rows that are not the same at source and destination.",
+            Self::Unsettled => {
+                "`rapidbyte verify` could not tell: rows that differ were changing, or were too many to be looked at."
+            }
             Self::Interrupted => "Stopped by Ctrl-C. What was committed stays; the next run goes on from there.",
             Self::Terminated => "Stopped by SIGTERM. What was committed stays; the next run goes on from there.",
         }

@@ -29,6 +29,10 @@ pub(crate) enum Failure {
     CheckFailed,
     /// The run succeeded without some rows, and has said so.
     RowsSkipped,
+    /// `verify` found rows that are not the same, and has said so.
+    Different,
+    /// `verify` could not tell, and has said so.
+    Unsettled,
     /// Nobody reads standard output any more.
     OutputClosed,
     /// A signal came.
@@ -97,6 +101,8 @@ impl Failure {
             Self::Usage { .. } => ExitCode::Usage,
             Self::CheckFailed => ExitCode::CheckFailed,
             Self::RowsSkipped => ExitCode::RowsSkipped,
+            Self::Different => ExitCode::Different,
+            Self::Unsettled => ExitCode::Unsettled,
             Self::OutputClosed => ExitCode::Success,
             Self::Stopped(signal) => signal.exit_code(),
             Self::Internal(_) => ExitCode::Internal,
@@ -118,7 +124,7 @@ impl Failure {
                 Words::new(format!("could not {doing} `{}`", path.display()), Some(io_words(error)), hint.clone())
             }
             Self::Usage { what, hint } => Words::new(what.clone(), None, Some(hint.clone())),
-            Self::CheckFailed | Self::RowsSkipped | Self::OutputClosed => return None,
+            Self::CheckFailed | Self::RowsSkipped | Self::Different | Self::Unsettled | Self::OutputClosed => return None,
             Self::Stopped(signal) => Words::new(
                 format!("stopped by {signal}"),
                 None,

@@ -7,9 +7,9 @@ use rapidbyte_config::manifest::{Delivery, Role};
 use rapidbyte_config::plan::Compression as PlanCompression;
 use rapidbyte_config::{ConfigGrants, ConnectorPlan, PipelinePlan, Redactor, Secrets};
 use rapidbyte_runtime::{
-    Compression, Connector, DestinationInstance, EventReceiver, EventSender, Grants, HostPattern, HostTimings, InstanceLimits,
-    InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess, StateMark, StdoutMode,
-    TransformInstance, link,
+    Compression, Connector, DestinationInstance, DigestInstance, EventReceiver, EventSender, Grants, HostPattern, HostTimings,
+    InstanceLimits, InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess,
+    StateMark, StdoutMode, TransformInstance, link,
 };
 use rapidbyte_types::{ConnectorError, DataErrorPolicy, NullCursorPolicy, Policies, StreamContext, SyncMode};
 use sha2::{Digest, Sha256};
@@ -249,6 +249,31 @@ impl Kit {
     pub(crate) async fn open_destination(&self) -> Result<DestinationInstance, EngineError> {
         let state: Arc<dyn StateAccess> = Arc::new(NoState);
         self.destination_with(&self.options(&self.destination, None, &state)).await
+    }
+
+    /// The end that does not digest its rows, if there is one.
+    pub(crate) fn without_digests(&self) -> Option<(Stage, &str)> {
+        let ends = [(Stage::Source, &self.source), (Stage::Destination, &self.destination)];
+        ends.into_iter().find(|(_, part)| !part.connector.digests_ranges()).map(|(stage, part)| (stage, part.name.as_str()))
+    }
+
+    /// Whether a transform's manifest names an ability.
+    pub(crate) fn transform_has(&self, index: usize, feature: &str) -> bool {
+        self.transforms.get(index).is_some_and(|part| part.connector.manifest().has_feature(feature))
+    }
+
+    /// An end that digests its rows. It may have to go through a whole table.
+    pub(crate) async fn open_digests(&self, role: Role, stream: &StreamContext) -> Result<DigestInstance, EngineError> {
+        let (part, stage) = match role {
+            Role::Source => (&self.source, Stage::Source),
+            _ => (&self.destination, Stage::Destination),
+        };
+        let state: Arc<dyn StateAccess> = Arc::new(NoState);
+        let mut options = self.options(part, Some(stream), &state);
+        options.limits.call_timeout = Some(CONTROL_TIMEOUT);
+        DigestInstance::open(&part.connector, &options)
+            .await
+            .map_err(|error| EngineError::guest(stage, error).in_connector(&part.name))
     }
 
     async fn destination_with(&self, options: &InstanceOptions) -> Result<DestinationInstance, EngineError> {

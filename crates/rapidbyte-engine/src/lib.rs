@@ -58,6 +58,7 @@ mod select;
 mod stream;
 mod task;
 mod transform_state;
+mod verify;
 
 pub use cancel::Cancel;
 pub use error::{Cause, EngineError, Stage};
@@ -70,6 +71,7 @@ pub use replay::ReplayOptions;
 pub use report::{RunReport, StreamReport, Timings};
 pub use retry::{RetryPolicy, policy, wait_before_retry};
 pub use run::RunOptions;
+pub use verify::{Converted, Counts, Difference, FoundKey, LeftOut, StreamVerdict, Verdict, VerifyOptions, VerifyReport};
 
 use crate::kit::Operator;
 use rapidbyte_config::manifest::{Manifest, verify};
@@ -147,6 +149,14 @@ impl Engine {
     /// When the source can't be reached.
     pub async fn discover(&self, plan: &PipelinePlan) -> Result<Vec<StreamInfo>, EngineError> {
         inspect::discover(&self.operator, plan).await
+    }
+
+    /// Compares what the source has with what the destination has. Writes nothing.
+    ///
+    /// # Errors
+    /// When a side can't be read, or the two are not meant to be the same. Rows that differ are no error.
+    pub async fn verify(&self, plan: &PipelinePlan, options: VerifyOptions) -> Result<VerifyReport, EngineError> {
+        verify::verify(&self.operator, plan, options).await
     }
 
     /// A connector's manifest, after checking the component's bytes against it.

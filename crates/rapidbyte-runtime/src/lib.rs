@@ -25,6 +25,7 @@ mod wasi;
 mod world;
 
 mod destination;
+mod digest;
 mod source;
 mod transform;
 mod transform_state;
@@ -32,6 +33,7 @@ mod transform_state;
 mod wit;
 
 pub use destination::DestinationInstance;
+pub use digest::DigestInstance;
 pub use error::{GuestError, HostError, HostErrorKind, Trap, TrapKind};
 pub use grants::{DirGrant, Grants};
 pub use host::{

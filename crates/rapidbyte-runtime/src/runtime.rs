@@ -56,6 +56,7 @@ pub struct Connector {
     manifest: Manifest,
     world: World,
     pre: InstancePre<HostState>,
+    digests: bool,
     digest: String,
     from_cache: bool,
 }
@@ -102,6 +103,7 @@ impl Runtime {
         let (component, from_cache) = self.compile(bytes, &digest)?;
         let engine = &self.shared.engine;
         let world = world::detect(engine, &component)?;
+        let digests = world::exports(engine, &component, "digest-ranges");
         if !manifest.has_role(world.role()) {
             return Err(HostError::new(
                 HostErrorKind::Manifest,
@@ -132,7 +134,7 @@ impl Runtime {
                 .with_hint("rebuild it with this version's SDK")
                 .because(error)
         })?;
-        Ok(Arc::new(Connector { shared: Arc::clone(&self.shared), manifest, world, pre, digest, from_cache }))
+        Ok(Arc::new(Connector { shared: Arc::clone(&self.shared), manifest, world, pre, digests, digest, from_cache }))
     }
 
     fn compile(&self, bytes: &[u8], digest: &str) -> Result<(Component, bool), HostError> {
@@ -161,6 +163,11 @@ impl Connector {
     /// What it is, as read from the component itself.
     pub fn role(&self) -> Role {
         self.world.role()
+    }
+
+    /// Whether it can digest its rows for `verify`.
+    pub fn digests_ranges(&self) -> bool {
+        self.digests
     }
 
     /// The SHA-256 of the component, in hexadecimal.

@@ -147,6 +147,11 @@ impl SourceInstance {
         call_fallible!(guest, call_timeout, exports.call_teardown(&mut guest.store, &run.into(), &streams))
     }
 
+    /// The store and the exports, for interfaces beside the role's own.
+    pub(crate) fn into_parts(self) -> (Guest, exports::Guest) {
+        (self.guest, self.exports)
+    }
+
     /// Closes the connector and gives its memory back.
     ///
     /// # Errors

@@ -61,6 +61,15 @@ pub(crate) fn detect(engine: &Engine, component: &Component) -> Result<World, Ho
     }
 }
 
+/// Whether the component has an optional interface in a version that this host speaks.
+pub(crate) fn exports(engine: &Engine, component: &Component, interface: &str) -> bool {
+    component.component_type().exports(engine).any(|(name, _)| {
+        let version =
+            name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix(interface)).and_then(|rest| rest.strip_prefix('@'));
+        version.is_some_and(|version| version.split('.').next() == Some(MAJOR))
+    })
+}
+
 /// Offers what the world imports, and WASI.
 pub(crate) fn add_imports(linker: &mut Linker<HostState>, world: World) -> wasmtime::Result<()> {
     type Own = HasSelf<HostState>;

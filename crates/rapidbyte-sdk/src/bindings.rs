@@ -80,3 +80,16 @@ pub mod transform {
         default_bindings_module: "rapidbyte_sdk::__private::transform",
     });
 }
+
+pub mod digest {
+    wit_bindgen::generate!({
+        path: "../../wit/v2",
+        world: "rapidbyte:connector/rapidbyte-digest-ranges",
+        with: {
+            "rapidbyte:connector/types@2.0.0": crate::bindings::imports::rapidbyte::connector::types,
+        },
+        pub_export_macro: true,
+        export_macro_name: "export_digest_ranges",
+        default_bindings_module: "rapidbyte_sdk::__private::digest",
+    });
+}

@@ -1,6 +1,7 @@
 //! Between the wire's records and the vocabulary: every field, every variant, in one place.
 
 use crate::bindings::destination::exports::rapidbyte::connector::destination as wd;
+use crate::bindings::digest::exports::rapidbyte::connector::digest_ranges as wg;
 use crate::bindings::imports::rapidbyte::connector::{input as wi, types as w};
 use crate::bindings::source::exports::rapidbyte::connector::source as ws;
 use crate::bindings::transform::exports::rapidbyte::connector::transform as wt;
@@ -442,4 +443,31 @@ pub(crate) fn publish_summary_to_wit(summary: PublishSummary) -> wd::PublishSumm
 pub(crate) fn transform_request_from_wit(request: wt::TransformRequest) -> TransformRequest {
     let wt::TransformRequest { run, streams, state } = request;
     TransformRequest { run: run_from_wit(run), streams: contexts_from_wit(streams), state }
+}
+
+pub(crate) fn pin_request_from_wit(request: wg::PinRequest) -> PinRequest {
+    let wg::PinRequest { stream, position } = request;
+    PinRequest { stream: context_from_wit(stream), position: position.map(position_from_wit) }
+}
+
+pub(crate) fn pinned_to_wit(pinned: Pinned) -> wg::Pinned {
+    let Pinned { place, columns, key, estimated_rows, method } = pinned;
+    let column = |DigestColumn { name, type_name, encodings }| wg::DigestColumn { name, type_: type_name, encodings };
+    wg::Pinned { place, columns: columns.into_iter().map(column).collect(), key, estimated_rows, method }
+}
+
+pub(crate) fn digest_request_from_wit(request: wg::DigestRequest) -> DigestRequest {
+    let wg::DigestRequest { columns, key, ranges, whole } = request;
+    let column = |wg::ColumnEncoding { name, encoding }| ColumnEncoding { name, encoding };
+    DigestRequest { columns: columns.into_iter().map(column).collect(), key, ranges, whole }
+}
+
+pub(crate) fn range_digest_to_wit(digest: RangeDigest) -> wg::RangeDigest {
+    let RangeDigest { range, rows, digest } = digest;
+    wg::RangeDigest { range, rows, digest }
+}
+
+pub(crate) fn key_digest_to_wit(digest: KeyDigest) -> wg::KeyDigest {
+    let KeyDigest { id, key, rows, digest } = digest;
+    wg::KeyDigest { id, key, rows, digest }
 }

@@ -1,12 +1,13 @@
 //! The component's exports, over the traits.
 
 use crate::bindings::destination::exports::rapidbyte::connector::destination as wd;
+use crate::bindings::digest::exports::rapidbyte::connector::digest_ranges as wg;
 use crate::bindings::imports::rapidbyte::connector::types as w;
 use crate::bindings::source::exports::rapidbyte::connector::source as ws;
 use crate::bindings::transform::exports::rapidbyte::connector::transform as wt;
 use crate::{
-    ConnectorError, ConnectorSpec, Destination, Input, PROTOCOL_VERSION, Source, SourceOutput, Transform, TransformOutput, convert,
-    parse_config,
+    ConnectorError, ConnectorSpec, Destination, DigestRanges, Input, PROTOCOL_VERSION, Source, SourceOutput, Transform,
+    TransformOutput, convert, parse_config,
 };
 use serde::Deserialize;
 use std::any::Any;
@@ -198,5 +199,30 @@ where
         let closed = call::<E, _>(Transform::close);
         shut();
         closed
+    }
+}
+
+/// The digests of a source or a destination.
+pub struct DigestRangesExport<E>(PhantomData<E>);
+
+impl<E: Exported> wg::Guest for DigestRangesExport<E>
+where
+    E::Connector: DigestRanges,
+{
+    fn pin(request: wg::PinRequest) -> Result<Option<wg::Pinned>, w::ConnectorError> {
+        let request = convert::pin_request_from_wit(request);
+        call::<E, _>(|connector| connector.pin(&request)).map(|pinned| pinned.map(convert::pinned_to_wit))
+    }
+
+    fn digest(request: wg::DigestRequest) -> Result<Vec<wg::RangeDigest>, w::ConnectorError> {
+        let request = convert::digest_request_from_wit(request);
+        let found = call::<E, _>(|connector| connector.digest(&request))?;
+        Ok(found.into_iter().map(convert::range_digest_to_wit).collect())
+    }
+
+    fn list_keys(request: wg::DigestRequest, ranges: Vec<u32>, max: u32) -> Result<Vec<wg::KeyDigest>, w::ConnectorError> {
+        let request = convert::digest_request_from_wit(request);
+        let found = call::<E, _>(|connector| connector.list_keys(&request, &ranges, max))?;
+        Ok(found.into_iter().map(convert::key_digest_to_wit).collect())
     }
 }

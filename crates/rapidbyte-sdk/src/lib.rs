@@ -17,6 +17,7 @@
 mod batch;
 mod config;
 mod destination;
+mod digest;
 mod events;
 mod output;
 mod row_wise;
@@ -45,14 +46,16 @@ pub use config::{InitContext, parse_config};
 pub use destination::{
     ClaimRequest, ClaimStream, ClaimedStream, Destination, PrepareRequest, PublishRequest, WriteRequest, WriteStream,
 };
+pub use digest::DigestRanges;
 pub use events::{Barrier, Event, Input, KeyRange, Truncate};
 pub use output::{SchemaId, SourceOutput, TransformOutput};
 pub use rapidbyte_types::{
-    BackoffClass, CheckItem, CheckStatus, CommitState, ConnectorError, ConnectorSpec, CursorType, DataErrorPolicy, DeadLetter,
-    ErrorCategory, ErrorScope, Generation, Limits, Lookback, MAX_POSITION_BYTES, MAX_TRANSFORM_STATE_BYTES, NewColumnPolicy,
-    NoRowFilter, NullCursorPolicy, NullabilityPolicy, Number, PROTOCOL_VERSION, Partition, Policies, Position, PublishSummary,
-    ReadPerf, ReadSummary, Receipt, RemovedColumnPolicy, RowFilter, RunContext, SafeBoundary, StreamContext, StreamName, SyncMode,
-    TransformSummary, TypeChangePolicy, UnknownWord, WriteMode, WritePerf, WriteSummary,
+    BackoffClass, CheckItem, CheckStatus, ColumnEncoding, CommitState, ConnectorError, ConnectorSpec, CursorType, DataErrorPolicy,
+    DeadLetter, DigestColumn, DigestRequest, ErrorCategory, ErrorScope, Generation, KeyDigest, Limits, Lookback,
+    MAX_POSITION_BYTES, MAX_TRANSFORM_STATE_BYTES, NewColumnPolicy, NoRowFilter, NullCursorPolicy, NullabilityPolicy, Number,
+    PROTOCOL_VERSION, Partition, PinRequest, Pinned, Policies, Position, PublishSummary, RangeDigest, ReadPerf, ReadSummary,
+    Receipt, RemovedColumnPolicy, RowFilter, RunContext, SafeBoundary, StreamContext, StreamName, SyncMode, TransformSummary,
+    TypeChangePolicy, UnknownWord, WriteMode, WritePerf, WriteSummary,
 };
 pub use row_wise::RowWise;
 pub use source::{DiscoveredStream, PartitionPlan, PlanRequest, ReadRequest, Source};
@@ -61,19 +64,22 @@ pub use transform::{Transform, TransformRequest};
 /// Makes the named type the component's connector: `connector_main!(source, MySource)`, `connector_main!(destination, …)`,
 /// `connector_main!(transform, …)`. Reads id and version from the `manifest.json` beside the crate's `Cargo.toml`.
 ///
+/// Optional interfaces that the type implements follow its name: `connector_main!(source, MySource, digest_ranges)` for
+/// [`DigestRanges`].
+///
 /// On a native target it does nothing, so that the crate also builds for tests.
 #[macro_export]
 macro_rules! connector_main {
-    (source, $connector:ty) => {
-        $crate::connector_main!(@export $connector, SourceExport, export_source, source);
+    (source, $connector:ty $(, $ability:ident)*) => {
+        $crate::connector_main!(@export $connector, SourceExport, export_source, source, $($ability)*);
     };
-    (destination, $connector:ty) => {
-        $crate::connector_main!(@export $connector, DestinationExport, export_destination, destination);
+    (destination, $connector:ty $(, $ability:ident)*) => {
+        $crate::connector_main!(@export $connector, DestinationExport, export_destination, destination, $($ability)*);
     };
     (transform, $connector:ty) => {
-        $crate::connector_main!(@export $connector, TransformExport, export_transform, transform);
+        $crate::connector_main!(@export $connector, TransformExport, export_transform, transform, );
     };
-    (@export $connector:ty, $export:ident, $macro:ident, $world:ident) => {
+    (@export $connector:ty, $export:ident, $macro:ident, $world:ident, $($ability:ident)*) => {
         #[cfg(target_family = "wasm")]
         const _: () = {
             struct Exported;
@@ -83,6 +89,18 @@ macro_rules! connector_main {
             }
             type Component = $crate::__private::$export<Exported>;
             $crate::__private::$macro!(Component with_types_in $crate::__private::$world);
+            $($crate::connector_main!(@ability Exported, $ability);)*
+        };
+        $($crate::connector_main!(@implemented $connector, $ability);)*
+    };
+    (@ability $exported:ident, digest_ranges) => {
+        type Digests = $crate::__private::DigestRangesExport<$exported>;
+        $crate::__private::export_digest_ranges!(Digests with_types_in $crate::__private::digest);
+    };
+    (@implemented $connector:ty, digest_ranges) => {
+        const _: () = {
+            const fn implements<T: $crate::DigestRanges>() {}
+            implements::<$connector>()
         };
     };
 }
@@ -91,7 +109,8 @@ macro_rules! connector_main {
 #[cfg(target_family = "wasm")]
 pub mod __private {
     pub use crate::bindings::destination::{self, export_destination};
+    pub use crate::bindings::digest::{self, export_digest_ranges};
     pub use crate::bindings::source::{self, export_source};
     pub use crate::bindings::transform::{self, export_transform};
-    pub use crate::export::{DestinationExport, Exported, SourceExport, TransformExport};
+    pub use crate::export::{DestinationExport, DigestRangesExport, Exported, SourceExport, TransformExport};
 }

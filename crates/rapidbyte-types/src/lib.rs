@@ -3,6 +3,7 @@
 //! Host and guests speak with the same words: this crate builds for both and depends on nothing but `serde`. Each type is
 //! the plain Rust face of a record in `wit/v2/types.wit`; conversion happens once per side, in a `convert` module.
 
+mod digest;
 mod error;
 mod filter;
 mod generation;
@@ -12,6 +13,7 @@ mod stream;
 mod summary;
 mod words;
 
+pub use digest::{ColumnEncoding, DigestColumn, DigestRequest, KeyDigest, PinRequest, Pinned, RangeDigest};
 pub use error::{BackoffClass, CommitState, ConnectorError, ErrorCategory, ErrorScope};
 pub use filter::{NoRowFilter, RowFilter};
 pub use generation::{DeadLetter, Generation, Partition, Receipt};

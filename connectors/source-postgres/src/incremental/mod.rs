@@ -3,12 +3,14 @@
 //! The reasons are in `docs/design/incremental.md`.
 
 mod cursor;
+mod delivered;
 mod horizon;
 mod marker;
 mod place;
 mod read;
 
 pub(crate) use cursor::{Cursor, check, snapshot};
+pub(crate) use delivered::{Delivered, delivered};
 pub(crate) use marker::Marker;
 pub(crate) use read::read_stream;
 

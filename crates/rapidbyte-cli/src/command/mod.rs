@@ -11,6 +11,7 @@ pub(crate) mod scaffold;
 pub(crate) mod spec;
 pub(crate) mod state;
 pub(crate) mod streams;
+pub(crate) mod verify;
 
 use crate::bundle::{self, Connectors, Place};
 use crate::environment::{CACHE_DIR, Environment, WASMTIME_AOT};

@@ -22,4 +22,5 @@ mod state;
 mod tables;
 mod types;
 mod upsert;
+mod verify;
 mod wit_golden;
