@@ -144,6 +144,17 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
         WriteMode::Replace => wanted.push("DELETE"),
         WriteMode::Upsert => wanted.extend(["UPDATE", "SELECT"]),
     }
+    let user = session.query("SELECT current_user")?;
+    let user = quote_ident(user.first().and_then(|row| row.get(0)).unwrap_or_default())?;
+    let (usage, missing) = rights(session, target, &wanted)?;
+    let table_grant = format!("GRANT {} ON TABLE {quoted} TO {user}", missing.join(", "));
+    if !usage {
+        let mut grants = vec![format!("GRANT USAGE ON SCHEMA {} TO {user}", quote_ident(&target.schema)?)];
+        grants.extend((!missing.is_empty()).then_some(table_grant));
+        let hint = format!("as its owner run: `{}`", grants.join("; "));
+        let message = format!("no right to use the schema of `{target}`");
+        return Ok((item("", CheckStatus::Failed, message, Some(hint)), true));
+    }
     if stream.write_mode == WriteMode::Upsert
         && !stream.primary_key.is_empty()
         && let Err(error) = merge::require_unique(session, target, &stream.primary_key)
@@ -160,29 +171,39 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
     {
         return Ok((failed("", error), true));
     }
-    let mut missing = Vec::new();
-    for right in wanted {
-        let rows =
-            session.query_params("SELECT pg_catalog.has_table_privilege($1::text, $2)", &[(&quoted).into(), right.into()])?;
-        if rows.first().and_then(|row| row.get(0)) != Some("t") {
-            missing.push(right);
-        }
-    }
     if stream.write_mode == WriteMode::Replace
         && let Err(error) = sees_all_rows(session, target)
     {
         return Ok((failed("", error), true));
     }
-    let user = session.query("SELECT current_user")?;
-    let user = quote_ident(user.first().and_then(|row| row.get(0)).unwrap_or_default())?;
     Ok((
         if missing.is_empty() {
             ok("", format!("`{target}` is there and keeps its identity"))
         } else {
-            let rights = missing.join(", ");
-            let hint = format!("as its owner run: `GRANT {rights} ON TABLE {quoted} TO {user}`");
-            item("", CheckStatus::Failed, format!("no right to {rights} on `{target}`"), Some(hint))
+            let hint = format!("as its owner run: `{table_grant}`");
+            item("", CheckStatus::Failed, format!("no right to {} on `{target}`", missing.join(", ")), Some(hint))
         },
         true,
     ))
+}
+
+/// Whether the user may use the table's schema, and the rights on the table that are missing. By number: a name could not be looked
+/// up without the first.
+fn rights(session: &mut Session, target: &Table, wanted: &[&'static str]) -> Result<(bool, Vec<&'static str>), ConnectorError> {
+    let mut usage = true;
+    let mut missing = Vec::new();
+    for right in wanted {
+        let rows = session.query_params(
+            "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.has_table_privilege(c.oid, $3)
+             FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relname = $2",
+            &[(&target.schema).into(), (&target.name).into(), (*right).into()],
+        )?;
+        let said = |index: usize| rows.first().and_then(|row| row.get(index)) == Some("t");
+        usage &= said(0);
+        if !said(1) {
+            missing.push(*right);
+        }
+    }
+    Ok((usage, missing))
 }

@@ -56,6 +56,11 @@ impl Layout {
         }
     }
 
+    /// Columns that could not have their types: each with the type wanted and the one in its place.
+    pub(crate) fn replacements(&self) -> Vec<(String, String, String)> {
+        self.replaced.iter().map(|one| (one.column.clone(), one.wanted.clone(), one.sql.clone())).collect()
+    }
+
     /// The names.
     pub(crate) fn names(&self) -> Vec<String> {
         self.columns.iter().map(|column| column.name.clone()).collect()

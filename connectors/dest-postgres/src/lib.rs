@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod digest;
 mod dlq_table;
+mod dry_run;
 mod encode;
 mod evolution;
 mod fault;
@@ -42,7 +43,7 @@ pub struct PostgresDestination {
     view: Option<digest::View>,
 }
 
-rapidbyte_sdk::connector_main!(destination, PostgresDestination, digest_ranges);
+rapidbyte_sdk::connector_main!(destination, PostgresDestination, digest_ranges, dry_run);
 
 impl PostgresDestination {
     /// The session of this instance; made by the first call that needs it.

@@ -26,6 +26,8 @@ pub(crate) struct Session {
     connection: Connection,
     connect_time: Duration,
     begin: String,
+    /// Statements that a dry run keeps instead of running them.
+    kept: Option<Vec<String>>,
 }
 
 impl Session {
@@ -34,7 +36,36 @@ impl Session {
         let started = Instant::now();
         let connection = Connection::connect(config)?;
         let begin = format!("{BEGIN}; {}; SET LOCAL lock_timeout = '{lock_timeout_seconds}s'", postgres_wire::settings(true));
-        Ok(Self { connection, connect_time: started.elapsed(), begin })
+        Ok(Self { connection, connect_time: started.elapsed(), begin, kept: None })
+    }
+
+    /// Connects for a dry run: statements without an answer are kept, queries run in one transaction that can't write.
+    pub(crate) fn dry(config: &ConnectConfig, lock_timeout_seconds: u32) -> Result<Self, ConnectorError> {
+        let mut made = Self::open(config, lock_timeout_seconds)?;
+        let settings = postgres_wire::settings(true);
+        made.run(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}"))?;
+        made.kept = Some(Vec::new());
+        Ok(made)
+    }
+
+    /// Whether it keeps statements instead of running them.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The statements kept since this was last asked.
+    pub(crate) fn take_kept(&mut self) -> Vec<String> {
+        self.kept.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Tries something in the transaction of a dry run; what the server refuses does not end the transaction.
+    pub(crate) fn attempt<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T, ConnectorError>) -> Result<T, ConnectorError> {
+        self.connection.batch_execute("SAVEPOINT rb_plan").map_err(fault::from_server)?;
+        let done = act(self);
+        if self.connection.transaction() == TransactionStatus::Failed {
+            self.connection.batch_execute("ROLLBACK TO rb_plan").map_err(fault::from_server)?;
+        }
+        done
     }
 
     /// How long it took to get here.
@@ -49,6 +80,13 @@ impl Session {
 
     /// Runs statements without an answer.
     pub(crate) fn run(&mut self, sql: &str) -> Result<(), ConnectorError> {
+        if let Some(kept) = &mut self.kept {
+            // Locks are no part of what is told.
+            if !sql.starts_with("SELECT ") {
+                kept.push(sql.to_owned());
+            }
+            return Ok(());
+        }
         self.connection.batch_execute(sql).map_err(fault::from_server)
     }
 

@@ -117,7 +117,8 @@ fn make_all(session: &mut Session, described: &[UserType], schema: &str, local: 
                 }
             })?;
             host_ffi::log(LogLevel::Info, "made a type of the source", &[("type", &one.name), ("schema", schema)]);
-            name = find(session, one, schema, local)?;
+            // What a dry run has not made can't be found.
+            name = if session.is_dry() { Some(quote_qualified(schema, &one.typname)?) } else { find(session, one, schema, local)? };
         }
         local.names.insert(one.name.clone(), name);
     }

@@ -69,19 +69,21 @@ fn check_stream(source: &mut PostgresSource, stream: &StreamContext) -> Result<C
 
     let usage = session.query_params("SELECT has_schema_privilege($1, 'USAGE')", &[(&schema).into()])?;
     let user = source.connect.user.clone();
-    let denied = |what: String, grant: String| {
-        ConnectorError::new(ErrorCategory::Permission, "permission_denied", format!("user `{user}` may not read {what}"))
-            .with_hint(format!("run at the source: `{grant}`"))
-    };
+    let quoted_user = postgres_wire::quote_ident(&user)?;
+    let (mut what, mut grants) = (Vec::new(), Vec::new());
     if usage.first().and_then(|row| row.get(0)) != Some("t") {
-        let grant =
-            format!("GRANT USAGE ON SCHEMA {} TO {}", postgres_wire::quote_ident(&schema)?, postgres_wire::quote_ident(&user)?);
-        return Err(denied(format!("schema `{schema}`"), grant));
+        what.push(format!("schema `{schema}`"));
+        grants.push(format!("GRANT USAGE ON SCHEMA {} TO {quoted_user}", postgres_wire::quote_ident(&schema)?));
     }
     let unreadable: Vec<&str> = selected.iter().filter(|column| !column.readable).map(|column| column.name.as_str()).collect();
     if !relation.readable && !unreadable.is_empty() {
-        let grant = format!("GRANT SELECT ON {} TO {}", quote_qualified(&schema, &table)?, postgres_wire::quote_ident(&user)?);
-        return Err(denied(format!("`{}` of `{}`", unreadable.join("`, `"), relation.label()), grant));
+        what.push(format!("`{}` of `{}`", unreadable.join("`, `"), relation.label()));
+        grants.push(format!("GRANT SELECT ON {} TO {quoted_user}", quote_qualified(&schema, &table)?));
+    }
+    if !what.is_empty() {
+        let message = format!("user `{user}` may not read {}", what.join(" and "));
+        return Err(ConnectorError::new(ErrorCategory::Permission, "permission_denied", message)
+            .with_hint(format!("run at the source: `{}`", grants.join("; "))));
     }
     sees_all_rows(source.session()?, &relation, &selected, &user)?;
     checked_filter(source.session()?, stream, &relation, &columns)?;

@@ -103,6 +103,10 @@ pub(crate) enum Command {
     Check(PipelineArgs),
     /// Shows what a pipeline's source has: streams, columns, keys, sizes
     Discover(PipelineArgs),
+    /// Tells what a run would do, and writes nothing: statements to come, sizes, missing rights, what policies do
+    ///
+    /// Ends with 12 if the run would fail, and lists the statements that mend it. Nothing is claimed: a run under way goes on.
+    Plan(PipelineArgs),
     /// Compares what is at the source with what is at the destination, and writes nothing
     ///
     /// Each server digests its own rows, by ranges of the key's hash; only digests cross the network. Keys that differ are looked

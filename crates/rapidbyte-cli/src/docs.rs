@@ -82,7 +82,7 @@ const OUTPUTS: &str = "\
 ## What is printed where
 
 Data goes to standard output, everything else to standard error. Rows of `dest-stdout` are data; so are the results of `check`,
-`discover`, `verify`, `state`, `connectors`, `spec`, `init` and the rows that `run --peek` shows. Progress, logs, errors and the summary after a run
+`discover`, `plan`, `verify`, `state`, `connectors`, `spec`, `init` and the rows that `run --peek` shows. Progress, logs, errors and the summary after a run
 are not. Where `dest-stdout` is the destination it owns standard output, and a peek goes to standard error.
 
 On a terminal a run shows a line per stream that is under way, otherwise it prints a line per event. Known secrets are replaced by

@@ -120,7 +120,7 @@ impl ExitCode {
             Self::State => "The state store can't be used: damaged, read-only, full, or of another pipeline.",
             Self::AlreadyRunning => "Another run holds the pipeline, or has taken it over.",
             Self::Connector => "A connector can't be loaded: not a component, damaged, or its manifest lies.",
-            Self::CheckFailed => "`rapidbyte check` found something that would fail.",
+            Self::CheckFailed => "`rapidbyte check` or `rapidbyte plan` found something that would fail.",
             Self::File => "A file named on the command line can't be read or written.",
             Self::RowsSkipped => "The run succeeded, and rows were left out by `on_data_error: skip`; the summary counts them.",
             Self::Different => "`rapidbyte verify` found rows that are not the same at source and destination.",

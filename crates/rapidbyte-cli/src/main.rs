@@ -89,6 +89,7 @@ fn execute(context: &Context, command: Option<Command>) -> Outcome {
         Some(Command::Run(args)) => block_on(command::run::run(context, &args)),
         Some(Command::Check(args)) => block_on(command::check::run(context, &args)),
         Some(Command::Discover(args)) => block_on(command::discover::run(context, &args)),
+        Some(Command::Plan(args)) => block_on(command::plan::run(context, &args)),
         Some(Command::Verify(args)) => block_on(command::verify::run(context, &args)),
         Some(Command::State(args)) => command::state::run(context, &args),
         Some(Command::Dlq(args)) => block_on(command::dlq::run(context, &args)),

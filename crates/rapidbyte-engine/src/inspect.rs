@@ -203,7 +203,7 @@ async fn destination(kit: &Arc<Kit>, plan: &PipelinePlan, report: &mut CheckRepo
 }
 
 /// What becomes of columns that change, in words.
-fn evolution(policies: &Policies) -> String {
+pub(crate) fn evolution(policies: &Policies) -> String {
     let new = match policies.new_column {
         NewColumnPolicy::Add => "new columns are added",
         NewColumnPolicy::Ignore => "new columns are left out",

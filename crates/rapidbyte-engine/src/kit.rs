@@ -7,9 +7,9 @@ use rapidbyte_config::manifest::{Delivery, Role};
 use rapidbyte_config::plan::Compression as PlanCompression;
 use rapidbyte_config::{ConfigGrants, ConnectorPlan, PipelinePlan, Redactor, Secrets};
 use rapidbyte_runtime::{
-    Compression, Connector, DestinationInstance, DigestInstance, EventReceiver, EventSender, Grants, HostPattern, HostTimings,
-    InstanceLimits, InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance, StateAccess,
-    StateMark, StdoutMode, TransformInstance, link,
+    Compression, Connector, DestinationInstance, DigestInstance, DryRunInstance, EventReceiver, EventSender, Grants, HostPattern,
+    HostTimings, InstanceLimits, InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance,
+    StateAccess, StateMark, StdoutMode, TransformInstance, link,
 };
 use rapidbyte_types::{ConnectorError, DataErrorPolicy, NullCursorPolicy, Policies, StreamContext, SyncMode};
 use sha2::{Digest, Sha256};
@@ -274,6 +274,19 @@ impl Kit {
         DigestInstance::open(&part.connector, &options)
             .await
             .map_err(|error| EngineError::guest(stage, error).in_connector(&part.name))
+    }
+
+    /// Whether the destination tells what a run would do.
+    pub(crate) fn plans(&self) -> bool {
+        self.destination.connector.dry_runs()
+    }
+
+    /// A destination that tells what a run would do.
+    pub(crate) async fn open_dry_run(&self) -> Result<DryRunInstance, EngineError> {
+        let state: Arc<dyn StateAccess> = Arc::new(NoState);
+        DryRunInstance::open(&self.destination.connector, &self.options(&self.destination, None, &state))
+            .await
+            .map_err(|error| EngineError::guest(Stage::Destination, error).in_connector(&self.destination.name))
     }
 
     async fn destination_with(&self, options: &InstanceOptions) -> Result<DestinationInstance, EngineError> {

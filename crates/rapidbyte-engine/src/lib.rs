@@ -50,6 +50,7 @@ mod library;
 mod load;
 mod observe;
 mod peek;
+mod plan;
 mod replay;
 mod report;
 mod retry;
@@ -66,6 +67,7 @@ pub use inspect::{CheckLine, CheckReport, ColumnInfo, StreamInfo};
 pub use keeper::{Keeper, KeeperStream, reset_command};
 pub use library::ConnectorLibrary;
 pub use observe::{Observer, RunEvent, Unobserved};
+pub use plan::{PlanFinding, PlanReport, StreamPlan};
 pub use rapidbyte_runtime::{AotMode, HostPattern, HostPatternError};
 pub use replay::ReplayOptions;
 pub use report::{RunReport, StreamReport, Timings};
@@ -149,6 +151,14 @@ impl Engine {
     /// When the source can't be reached.
     pub async fn discover(&self, plan: &PipelinePlan) -> Result<Vec<StreamInfo>, EngineError> {
         inspect::discover(&self.operator, plan).await
+    }
+
+    /// Tells what a run would do. Writes nothing.
+    ///
+    /// # Errors
+    /// When a side can't be reached. What would end the run is part of the report.
+    pub async fn plan(&self, plan: &PipelinePlan) -> Result<PlanReport, EngineError> {
+        plan::plan(&self.operator, plan).await
     }
 
     /// Compares what the source has with what the destination has. Writes nothing.

@@ -26,6 +26,7 @@ mod world;
 
 mod destination;
 mod digest;
+mod dry_run;
 mod source;
 mod transform;
 mod transform_state;
@@ -34,6 +35,7 @@ mod wit;
 
 pub use destination::DestinationInstance;
 pub use digest::DigestInstance;
+pub use dry_run::{DryRunInstance, PlannedStream};
 pub use error::{GuestError, HostError, HostErrorKind, Trap, TrapKind};
 pub use grants::{DirGrant, Grants};
 pub use host::{

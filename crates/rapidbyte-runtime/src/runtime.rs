@@ -57,6 +57,7 @@ pub struct Connector {
     world: World,
     pre: InstancePre<HostState>,
     digests: bool,
+    dry_runs: bool,
     digest: String,
     from_cache: bool,
 }
@@ -104,6 +105,7 @@ impl Runtime {
         let engine = &self.shared.engine;
         let world = world::detect(engine, &component)?;
         let digests = world::exports(engine, &component, "digest-ranges");
+        let dry_runs = world::exports(engine, &component, "dry-run");
         if !manifest.has_role(world.role()) {
             return Err(HostError::new(
                 HostErrorKind::Manifest,
@@ -134,7 +136,7 @@ impl Runtime {
                 .with_hint("rebuild it with this version's SDK")
                 .because(error)
         })?;
-        Ok(Arc::new(Connector { shared: Arc::clone(&self.shared), manifest, world, pre, digests, digest, from_cache }))
+        Ok(Arc::new(Connector { shared: Arc::clone(&self.shared), manifest, world, pre, digests, dry_runs, digest, from_cache }))
     }
 
     fn compile(&self, bytes: &[u8], digest: &str) -> Result<(Component, bool), HostError> {
@@ -168,6 +170,11 @@ impl Connector {
     /// Whether it can digest its rows for `verify`.
     pub fn digests_ranges(&self) -> bool {
         self.digests
+    }
+
+    /// Whether it can tell what a run would do, for `plan`.
+    pub fn dry_runs(&self) -> bool {
+        self.dry_runs
     }
 
     /// The SHA-256 of the component, in hexadecimal.

@@ -17,6 +17,7 @@ wasmtime::component::bindgen!({
             export rapidbyte:connector/destination@2.0.0;
             export rapidbyte:connector/transform@2.0.0;
             export rapidbyte:connector/digest-ranges@2.0.0;
+            export rapidbyte:connector/dry-run@2.0.0;
         }
     ",
     world: "rapidbyte:host/everything",

@@ -93,3 +93,16 @@ pub mod digest {
         default_bindings_module: "rapidbyte_sdk::__private::digest",
     });
 }
+
+pub mod dry_run {
+    wit_bindgen::generate!({
+        path: "../../wit/v2",
+        world: "rapidbyte:connector/rapidbyte-dry-run",
+        with: {
+            "rapidbyte:connector/types@2.0.0": crate::bindings::imports::rapidbyte::connector::types,
+        },
+        pub_export_macro: true,
+        export_macro_name: "export_dry_run",
+        default_bindings_module: "rapidbyte_sdk::__private::dry_run",
+    });
+}

@@ -2,6 +2,7 @@
 
 use crate::bindings::destination::exports::rapidbyte::connector::destination as wd;
 use crate::bindings::digest::exports::rapidbyte::connector::digest_ranges as wg;
+use crate::bindings::dry_run::exports::rapidbyte::connector::dry_run as wr;
 use crate::bindings::imports::rapidbyte::connector::{input as wi, types as w};
 use crate::bindings::source::exports::rapidbyte::connector::source as ws;
 use crate::bindings::transform::exports::rapidbyte::connector::transform as wt;
@@ -470,4 +471,26 @@ pub(crate) fn range_digest_to_wit(digest: RangeDigest) -> wg::RangeDigest {
 pub(crate) fn key_digest_to_wit(digest: KeyDigest) -> wg::KeyDigest {
     let KeyDigest { id, key, rows, digest } = digest;
     wg::KeyDigest { id, key, rows, digest }
+}
+
+pub(crate) fn planned_stream_from_wit(stream: wr::PlannedStream) -> Result<PlannedStream, ConnectorError> {
+    let wr::PlannedStream { context, schema } = stream;
+    Ok(PlannedStream { context: context_from_wit(context), schema: std::sync::Arc::new(decode_schema(&schema)?) })
+}
+
+pub(crate) fn planned_target_to_wit(target: PlannedTarget) -> wr::PlannedTarget {
+    let PlannedTarget { place, exists, rows, effects } = target;
+    let effect = |Effect { kind, message, sql, hint }| wr::Effect {
+        kind: match kind {
+            EffectKind::Create => wr::EffectKind::Create,
+            EffectKind::Alter => wr::EffectKind::Alter,
+            EffectKind::Write => wr::EffectKind::Write,
+            EffectKind::Policy => wr::EffectKind::Policy,
+            EffectKind::Refusal => wr::EffectKind::Refusal,
+        },
+        message,
+        sql,
+        hint,
+    };
+    wr::PlannedTarget { place, exists, rows, effects: effects.into_iter().map(effect).collect() }
 }

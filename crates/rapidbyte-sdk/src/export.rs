@@ -2,11 +2,12 @@
 
 use crate::bindings::destination::exports::rapidbyte::connector::destination as wd;
 use crate::bindings::digest::exports::rapidbyte::connector::digest_ranges as wg;
+use crate::bindings::dry_run::exports::rapidbyte::connector::dry_run as wr;
 use crate::bindings::imports::rapidbyte::connector::types as w;
 use crate::bindings::source::exports::rapidbyte::connector::source as ws;
 use crate::bindings::transform::exports::rapidbyte::connector::transform as wt;
 use crate::{
-    ConnectorError, ConnectorSpec, Destination, DigestRanges, Input, PROTOCOL_VERSION, Source, SourceOutput, Transform,
+    ConnectorError, ConnectorSpec, Destination, DigestRanges, DryRun, Input, PROTOCOL_VERSION, Source, SourceOutput, Transform,
     TransformOutput, convert, parse_config,
 };
 use serde::Deserialize;
@@ -224,5 +225,21 @@ where
         let request = convert::digest_request_from_wit(request);
         let found = call::<E, _>(|connector| connector.list_keys(&request, &ranges, max))?;
         Ok(found.into_iter().map(convert::key_digest_to_wit).collect())
+    }
+}
+
+/// The dry runs of a destination.
+pub struct DryRunExport<E>(PhantomData<E>);
+
+impl<E: Exported> wr::Guest for DryRunExport<E>
+where
+    E::Connector: DryRun,
+{
+    fn dry_run(streams: Vec<wr::PlannedStream>) -> Result<Vec<wr::PlannedTarget>, w::ConnectorError> {
+        let planned = call::<E, _>(|connector| {
+            let streams = streams.into_iter().map(convert::planned_stream_from_wit).collect::<Result<Vec<_>, _>>()?;
+            connector.dry_run(&streams)
+        })?;
+        Ok(planned.into_iter().map(convert::planned_target_to_wit).collect())
     }
 }

@@ -18,6 +18,7 @@ mod batch;
 mod config;
 mod destination;
 mod digest;
+mod dry_run;
 mod events;
 mod output;
 mod row_wise;
@@ -47,15 +48,16 @@ pub use destination::{
     ClaimRequest, ClaimStream, ClaimedStream, Destination, PrepareRequest, PublishRequest, WriteRequest, WriteStream,
 };
 pub use digest::DigestRanges;
+pub use dry_run::{DryRun, PlannedStream};
 pub use events::{Barrier, Event, Input, KeyRange, Truncate};
 pub use output::{SchemaId, SourceOutput, TransformOutput};
 pub use rapidbyte_types::{
     BackoffClass, CheckItem, CheckStatus, ColumnEncoding, CommitState, ConnectorError, ConnectorSpec, CursorType, DataErrorPolicy,
-    DeadLetter, DigestColumn, DigestRequest, ErrorCategory, ErrorScope, Generation, KeyDigest, Limits, Lookback,
-    MAX_POSITION_BYTES, MAX_TRANSFORM_STATE_BYTES, NewColumnPolicy, NoRowFilter, NullCursorPolicy, NullabilityPolicy, Number,
-    PROTOCOL_VERSION, Partition, PinRequest, Pinned, Policies, Position, PublishSummary, RangeDigest, ReadPerf, ReadSummary,
-    Receipt, RemovedColumnPolicy, RowFilter, RunContext, SafeBoundary, StreamContext, StreamName, SyncMode, TransformSummary,
-    TypeChangePolicy, UnknownWord, WriteMode, WritePerf, WriteSummary,
+    DeadLetter, DigestColumn, DigestRequest, Effect, EffectKind, ErrorCategory, ErrorScope, Generation, KeyDigest, Limits,
+    Lookback, MAX_POSITION_BYTES, MAX_TRANSFORM_STATE_BYTES, NewColumnPolicy, NoRowFilter, NullCursorPolicy, NullabilityPolicy,
+    Number, PROTOCOL_VERSION, Partition, PinRequest, Pinned, PlannedTarget, Policies, Position, PublishSummary, RangeDigest,
+    ReadPerf, ReadSummary, Receipt, RemovedColumnPolicy, RowFilter, RunContext, SafeBoundary, StreamContext, StreamName, SyncMode,
+    TransformSummary, TypeChangePolicy, UnknownWord, WriteMode, WritePerf, WriteSummary,
 };
 pub use row_wise::RowWise;
 pub use source::{DiscoveredStream, PartitionPlan, PlanRequest, ReadRequest, Source};
@@ -65,7 +67,7 @@ pub use transform::{Transform, TransformRequest};
 /// `connector_main!(transform, …)`. Reads id and version from the `manifest.json` beside the crate's `Cargo.toml`.
 ///
 /// Optional interfaces that the type implements follow its name: `connector_main!(source, MySource, digest_ranges)` for
-/// [`DigestRanges`].
+/// [`DigestRanges`], `dry_run` for [`DryRun`].
 ///
 /// On a native target it does nothing, so that the crate also builds for tests.
 #[macro_export]
@@ -97,6 +99,16 @@ macro_rules! connector_main {
         type Digests = $crate::__private::DigestRangesExport<$exported>;
         $crate::__private::export_digest_ranges!(Digests with_types_in $crate::__private::digest);
     };
+    (@ability $exported:ident, dry_run) => {
+        type DryRuns = $crate::__private::DryRunExport<$exported>;
+        $crate::__private::export_dry_run!(DryRuns with_types_in $crate::__private::dry_run);
+    };
+    (@implemented $connector:ty, dry_run) => {
+        const _: () = {
+            const fn implements<T: $crate::DryRun>() {}
+            implements::<$connector>()
+        };
+    };
     (@implemented $connector:ty, digest_ranges) => {
         const _: () = {
             const fn implements<T: $crate::DigestRanges>() {}
@@ -110,7 +122,8 @@ macro_rules! connector_main {
 pub mod __private {
     pub use crate::bindings::destination::{self, export_destination};
     pub use crate::bindings::digest::{self, export_digest_ranges};
+    pub use crate::bindings::dry_run::{self, export_dry_run};
     pub use crate::bindings::source::{self, export_source};
     pub use crate::bindings::transform::{self, export_transform};
-    pub use crate::export::{DestinationExport, DigestRangesExport, Exported, SourceExport, TransformExport};
+    pub use crate::export::{DestinationExport, DigestRangesExport, DryRunExport, Exported, SourceExport, TransformExport};
 }

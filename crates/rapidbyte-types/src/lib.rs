@@ -4,6 +4,7 @@
 //! the plain Rust face of a record in `wit/v2/types.wit`; conversion happens once per side, in a `convert` module.
 
 mod digest;
+mod dry_run;
 mod error;
 mod filter;
 mod generation;
@@ -14,6 +15,7 @@ mod summary;
 mod words;
 
 pub use digest::{ColumnEncoding, DigestColumn, DigestRequest, KeyDigest, PinRequest, Pinned, RangeDigest};
+pub use dry_run::{Effect, EffectKind, PlannedTarget};
 pub use error::{BackoffClass, CommitState, ConnectorError, ErrorCategory, ErrorScope};
 pub use filter::{NoRowFilter, RowFilter};
 pub use generation::{DeadLetter, Generation, Partition, Receipt};

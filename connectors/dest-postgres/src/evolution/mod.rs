@@ -187,7 +187,7 @@ impl Ground<'_> {
     }
 
     /// Columns that the source lacks; those that the server fills by itself never came from it.
-    fn removed<'s>(&'s self, names: &'s [&str]) -> impl Iterator<Item = &'s RelationColumn> {
+    pub(crate) fn removed<'s>(&'s self, names: &'s [&str]) -> impl Iterator<Item = &'s RelationColumn> {
         let known = self.relation.into_iter().flat_map(|relation| &relation.columns);
         known.filter(move |known| !known.generated && !known.has_default && names.iter().all(|name| *name != known.name))
     }

@@ -1,5 +1,6 @@
 //! The tables of the ledger, made on first use.
 
+use crate::names::LEDGER;
 use crate::session::Session;
 use rapidbyte_sdk::ConnectorError;
 
@@ -11,7 +12,6 @@ const CREATE_LOCK: i64 = 0x5261_7069_6462_7974;
 
 /// Opaque texts of the protocol are `bytea`: the database's encoding may not know all their characters.
 const TABLES: &str = "
-CREATE SCHEMA IF NOT EXISTS _rapidbyte;
 CREATE TABLE IF NOT EXISTS _rapidbyte.version (version integer NOT NULL);
 CREATE TABLE IF NOT EXISTS _rapidbyte.streams (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -73,6 +73,8 @@ pub(crate) fn ensure(session: &mut Session) -> Result<(), ConnectorError> {
     if !exists(session)? {
         session.transaction(|session| {
             lock_creation(session)?;
+            // Not by `IF NOT EXISTS`, for which the server wants the right to make schemas even where it is there.
+            ensure_schema(session, LEDGER)?;
             session.run(TABLES)
         })?;
     }

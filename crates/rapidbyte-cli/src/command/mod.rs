@@ -6,6 +6,7 @@ pub(crate) mod discover;
 pub(crate) mod dlq;
 pub(crate) mod init;
 pub(crate) mod pack;
+pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod scaffold;
 pub(crate) mod spec;

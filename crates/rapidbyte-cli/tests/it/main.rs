@@ -12,6 +12,7 @@ mod incremental;
 mod keys;
 mod operator;
 mod parallel;
+mod plan;
 mod postgres;
 mod readme;
 mod record;

@@ -6,6 +6,8 @@
 mod records;
 mod values;
 
+pub(crate) use records::encode_schema;
+
 use crate::cancel::Cancel;
 use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};

@@ -131,7 +131,8 @@ fn broken() -> EngineError {
     EngineError::internal(Stage::Engine, "replay_batch", "the rows of a replay don't fit their schema")
 }
 
-fn encode_schema(schema: &Schema) -> Vec<u8> {
+/// A schema as an encapsulated IPC message.
+pub(crate) fn encode_schema(schema: &Schema) -> Vec<u8> {
     let options = IpcWriteOptions::default();
     let data =
         IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(schema, &mut DictionaryTracker::new(true), &options);
