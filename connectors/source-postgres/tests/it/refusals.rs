@@ -121,7 +121,12 @@ fn check_reports_each_problem_with_a_way_out() {
             (CheckStatus::Ok, None),
             (CheckStatus::Failed, Some("run at the source: `GRANT SELECT ON \"public\".\"open\" TO \"lim ited\"`")),
             (CheckStatus::Failed, Some("run at the source: `GRANT SELECT ON \"public\".\"closed\" TO \"lim ited\"`")),
-            (CheckStatus::Failed, Some("run at the source: `GRANT USAGE ON SCHEMA \"hidden\" TO \"lim ited\"`")),
+            (
+                CheckStatus::Failed,
+                Some(
+                    "run at the source: `GRANT USAGE ON SCHEMA \"hidden\" TO \"lim ited\"; GRANT SELECT ON \"hidden\".\"t\" TO \"lim ited\"`"
+                )
+            ),
             (
                 CheckStatus::Failed,
                 Some("as a superuser run: `ALTER ROLE \"lim ited\" BYPASSRLS`; or set `user` to the table's owner, `app`")
