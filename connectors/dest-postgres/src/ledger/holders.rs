@@ -14,9 +14,9 @@ const TOLD: usize = 3;
 /// The upper half of the mark's key; the lower one is the stream's number.
 const MARK: i64 = 0x5261_7057_0000_0000;
 /// How long a writer may do nothing between two statements of its commit before a claim takes it for gone; in milliseconds. They
-/// follow each other at once, so this is the time for a machine that swaps. The writer loses its commit and no row: the claim
-/// that waits will have overtaken it anyway.
-const PATIENCE_MS: u32 = 2_000;
+/// follow each other at once. Shorter than the shortest `idle_timeout_seconds`, so that the answer comes before the client gives
+/// the server up. A writer that is only slow loses its commit and no row: the claim that waits will have overtaken it anyway.
+const PATIENCE_MS: u32 = 800;
 
 /// The expression that marks the session as one that works at the stream `id`.
 pub(super) fn mark() -> String {

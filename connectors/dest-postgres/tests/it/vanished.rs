@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// The next claim takes the time that a writer may do nothing, and not that of a lock: `lock_timeout_seconds` is 10.
-const SOON: Duration = Duration::from_secs(7);
+const SOON: Duration = Duration::from_secs(6);
 
 fn feed(host: &FakeHost, ids: std::ops::Range<i64>, last: bool) {
     host.feed(0, 1, &[orders(ids.clone())]).unwrap();
