@@ -193,6 +193,17 @@ impl Attempt<'_> {
         EngineError::new(Stage::Plan, Cause::Connector(error))
     }
 
+    /// Where a load can't be gone on with, the command that begins it anew.
+    fn with_way_back(&self, mut error: EngineError) -> EngineError {
+        if let Cause::Connector(cause) = &mut error.cause
+            && matches!(cause.code.as_str(), "transforms_changed" | "source_changed")
+        {
+            let hint = cause.hint.take().map_or_else(String::new, |hint| format!("{hint}; "));
+            cause.hint = Some(format!("{hint}or load the stream from the start after `{}`", self.reset_command()));
+        }
+        error
+    }
+
     /// Moves what is new. There is nothing to publish: each commit is visible.
     async fn go_on_open_ended(
         &self,
@@ -234,7 +245,7 @@ impl Attempt<'_> {
         report.partitions = shares.len() as u64;
         report.location = self.stream.target.to_string();
         run.observer.event(RunEvent::Planned { stream: &self.stream.name, partitions: shares.len(), resumed: false });
-        let ends = self.move_shares(shares, report).await?;
+        let ends = self.move_shares(shares, report).await.map_err(|error| self.with_way_back(error))?;
         report.rows_published = report.rows_written;
         if ends.output_closed {
             return Ok(true);

@@ -40,9 +40,7 @@ pub(crate) fn restore(marks: &[Option<StateMark>], receipt: Option<&Receipt>) ->
     states.filter(|_| !stray).ok_or_else(|| {
         let message = "what was loaded so far was made by another list of transforms, or with another configuration of one that keeps a \
                        state";
-        ConnectorError::config("transforms_changed", message).with_hint(
-            "say the transforms as they were; or give the pipeline another name to load the stream from the start",
-        )
+        ConnectorError::config("transforms_changed", message).with_hint("say the transforms as they were")
     })
 }
 

@@ -161,6 +161,8 @@ fn prove_kills_at_random_instants_leave_no_gap_in_the_numbers() {
 #[track_caller]
 fn refused(run: &Finished) {
     assert_eq!(run.at("/error")["code"], "transforms_changed", "{}", run.told());
+    let hint = run.at("/error/hint");
+    assert!(hint.as_str().is_some_and(|hint| hint.contains("rapidbyte state reset pipeline.yaml --stream public.t")), "{hint}");
 }
 
 #[test]
@@ -193,4 +195,11 @@ fn a_changed_list_of_transforms_is_not_gone_on_with() {
     project.run().finish().success();
     let numbers = "SELECT string_agg(row_number::text, ' ' ORDER BY row_number) FROM t WHERE k = '1'";
     assert_eq!(destination.sql(numbers), "1 2 3 4 5 6 7 8 9 10");
+    // The hint's way.
+    project.write("pipeline.yaml", yaml(number));
+    refused(&project.run().finish());
+    destination.sql("TRUNCATE t");
+    project.rapidbyte(&["state", "reset", "pipeline.yaml", "--stream", "public.t"]).finish().success();
+    project.run().finish().success();
+    assert_eq!(destination.sql("SELECT count(*) FROM t"), "20");
 }
