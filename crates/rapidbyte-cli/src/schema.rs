@@ -84,7 +84,9 @@ impl Key<'_> {
     /// What it takes: `integer, 1 to 65535`, `one of: parquet, csv`.
     pub(crate) fn takes(&self) -> String {
         if let Some(options) = self.schema.get("enum").and_then(Value::as_array) {
-            let words: Vec<String> = options.iter().map(plain).collect();
+            // Where the word `null` is one of them, YAML's own null is taken for it.
+            let named = options.iter().any(|option| option == "null");
+            let words: Vec<String> = options.iter().filter(|option| !(named && option.is_null())).map(plain).collect();
             return format!("one of: {}", words.join(", "));
         }
         if let Some(constant) = self.schema.get("const") {
@@ -151,6 +153,14 @@ mod tests {
         assert_eq!(takes[2], "string, directory (read-write)");
         assert_eq!(takes[3], "integer, 1 to 65535");
         assert_eq!(takes[4], "one of: parquet, csv");
+    }
+
+    #[test]
+    fn a_word_is_said_once() {
+        let schema =
+            serde_json::json!({ "properties": { "of": { "enum": ["fail", "null", null] }, "or": { "enum": ["a", null] } } });
+        let takes: Vec<String> = keys(&schema).iter().map(Key::takes).collect();
+        assert_eq!(takes, ["one of: fail, null", "one of: a, null"]);
     }
 
     #[test]
