@@ -29,3 +29,21 @@ pub fn within_polled<T>(limit: Duration, poll: Duration, what: &str, mut look: i
         thread::sleep(poll);
     }
 }
+
+/// Does something when it is dropped, whichever way a test gets there: a thread that waits in a scope must be let go also when
+/// the test panics, or the scope waits for it for ever.
+pub struct AtLast<F: FnMut()>(F);
+
+impl<F: FnMut()> AtLast<F> {
+    /// To be kept in a variable within the scope.
+    #[must_use]
+    pub fn new(act: F) -> Self {
+        Self(act)
+    }
+}
+
+impl<F: FnMut()> Drop for AtLast<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

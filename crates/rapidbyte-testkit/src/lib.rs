@@ -20,7 +20,7 @@ mod tls;
 
 pub use canary::Canary;
 pub use command::{Finished, Rapidbyte, Running};
-pub use deadline::{within, within_polled};
+pub use deadline::{AtLast, within, within_polled};
 pub use environment::{binary, connectors, crash_binary, is_root, packed_connector, packed_fixture, postgres_bin, python, root};
 pub use fault::Fault;
 pub use postgres::{Database, Postgres, PostgresOptions, Stop, TableHash};

@@ -1,6 +1,6 @@
 //! Incremental streams: what is new arrives, once, whatever commits late and whatever dies.
 
-use rapidbyte_testkit::{Database, Finished, Postgres, Project, Proof, is_full};
+use rapidbyte_testkit::{AtLast, Database, Finished, Postgres, Project, Proof, is_full};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -46,6 +46,7 @@ fn what_is_new_is_appended_once() {
     let late = "BEGIN; INSERT INTO events VALUES (9001, '2020-01-01'); SAVEPOINT s; INSERT INTO events VALUES (9002, '2020-01-02');
          DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM go); PERFORM pg_sleep(0.02); END LOOP; END $$; COMMIT";
     thread::scope(|scope| {
+        let go = AtLast::new(|| drop(source.sql("INSERT INTO go VALUES (1)")));
         let writer = scope.spawn(|| source.sql(late));
         rapidbyte_testkit::within(Duration::from_secs(20), "the late writer to have written", || {
             (source.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database()")
@@ -54,7 +55,7 @@ fn what_is_new_is_appended_once() {
         });
         assert_eq!(moved(project.run().finish()), 5000);
         assert_eq!(moved(project.run().finish()), 0);
-        source.sql("INSERT INTO go VALUES (1)");
+        drop(go);
         writer.join().expect("the late writer commits");
     });
     assert_eq!(moved(project.run().finish()), 2);
@@ -211,6 +212,10 @@ fn prove_many_writers_lose_and_repeat_nothing() {
     let mut written = [0; 2];
     let stopped = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stop = AtLast::new(|| {
+            stopped.store(true, Ordering::Relaxed);
+            source.sql("INSERT INTO stop VALUES (1)");
+        });
         for writer in 1..=WRITERS {
             let (source, stopped) = (&source, &stopped);
             scope.spawn(move || {
@@ -221,15 +226,9 @@ fn prove_many_writers_lose_and_repeat_nothing() {
         }
         for _ in 0..runs {
             for ((project, _, _), written) in sides.iter().zip(&mut written) {
-                let run = project.run().finish();
-                if run.code != Some(0) {
-                    source.sql("INSERT INTO stop VALUES (1)");
-                }
-                *written += moved(run);
+                *written += moved(project.run().finish());
             }
         }
-        stopped.store(true, Ordering::Relaxed);
-        source.sql("INSERT INTO stop VALUES (1)");
     });
     let hash = source.hash("busy");
     assert!(hash.rows as usize > WRITERS, "{hash:?}");

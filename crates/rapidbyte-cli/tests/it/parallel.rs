@@ -1,7 +1,6 @@
 //! One table read by several readers at one snapshot: what arrives is one state of it, and a retry reads what is missing.
 
-use rapidbyte_testkit::{Database, Finished, Postgres, PostgresOptions, Project, Proof, is_full, within};
-use std::sync::atomic::{AtomicBool, Ordering};
+use rapidbyte_testkit::{AtLast, Database, Fault, Finished, Postgres, PostgresOptions, Project, Proof, is_full, within};
 use std::thread;
 use std::time::Duration;
 
@@ -55,24 +54,19 @@ fn prove_shares_arrive_as_one_state_while_a_writer_moves_rows() {
     source.sql(MOVING);
     let project =
         Project::with_pipeline(&pipeline(&source, &destination, "name: public.moving", "resources: { parallelism: 4 }\n"));
-    let (runs, stopped) = (if is_full() { 100 } else { 4 }, AtomicBool::new(false));
+    let runs = if is_full() { 100 } else { 4 };
     let mut seen = Vec::new();
     thread::scope(|scope| {
+        let _stop = AtLast::new(|| drop(source.sql("INSERT INTO stop VALUES (1)")));
         scope.spawn(|| source.sql("CALL move_busily()"));
         within(Duration::from_secs(20), "the writer to be at work", || {
             (source.sql("SELECT count(*) > 3 FROM states") == "t").then_some(())
         });
         for _ in 0..runs {
-            let run = project.run().finish();
-            if run.code != Some(0) {
-                source.sql("INSERT INTO stop VALUES (1)");
-            }
-            let run = run.success();
+            let run = project.run().finish().success();
             assert_eq!(partitions(&run), 4, "{}", run.told());
             seen.push(destination.hash("moving"));
         }
-        stopped.store(true, Ordering::Relaxed);
-        source.sql("INSERT INTO stop VALUES (1)");
     });
     for (index, hash) in seen.iter().enumerate() {
         let known = source
@@ -106,6 +100,7 @@ fn a_retry_reads_the_missing_share_at_the_same_snapshot() {
         Project::with_pipeline(&pipeline(&source, &destination, stream, "resources: { parallelism: 3, max_retries: 2 }\n"));
     let before = source.hash("held");
     let run = thread::scope(|scope| {
+        let go = AtLast::new(|| drop(source.sql("INSERT INTO go VALUES (1)")));
         // Another database's locks are others: the guard sits in the source's.
         let guard = scope.spawn(|| {
             source.sql(
@@ -127,7 +122,7 @@ fn a_retry_reads_the_missing_share_at_the_same_snapshot() {
         // The table changes, then the reader that waits is cut off.
         source.sql("UPDATE held SET note = 'changed' WHERE id % 3 = 0; DELETE FROM held WHERE id % 7 = 0");
         source.sql(&format!("SELECT pg_terminate_backend(pid) {waiting}"));
-        source.sql("INSERT INTO go VALUES (1)");
+        drop(go);
         guard.join().expect("the guard goes");
         running.join().expect("the run ends")
     })
@@ -143,6 +138,31 @@ fn a_retry_reads_the_missing_share_at_the_same_snapshot() {
     assert_eq!(copies, 4);
     assert_eq!(run.at("/report/streams/0/rows_read"), 6000);
     source.until_quiet(Duration::from_secs(5));
+}
+
+#[test]
+fn the_snapshot_is_let_go_before_the_load_is_published() {
+    let server = Postgres::shared();
+    let (source, destination) = (server.database("early_source"), server.database("early_destination"));
+    source.sql("CREATE TABLE t (id int, note text); INSERT INTO t SELECT i, repeat('t', 90) FROM generate_series(1, 3000) i");
+    // What keeps the source's vacuum from its work.
+    let held = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+         AND backend_xmin IS NOT NULL AND backend_type = 'client backend'";
+    for (point, free) in [("dest.receipt.before", false), ("engine.publish.before", true)] {
+        let project = Project::with_pipeline(&pipeline(&source, &destination, "name: public.t", "resources: { parallelism: 2 }\n"));
+        let waiting = Fault::new(point, 1, "second").arm(project.run(), &project).start();
+        within(Duration::from_secs(60), "the point", || Fault::reached(&project).exists().then_some(()));
+        if free {
+            // The server may need a moment to notice that a session is closed.
+            within(Duration::from_secs(5), "the source to be free", || (source.sql(held) == "0").then_some(()));
+        } else {
+            assert_ne!(source.sql(held), "0", "{point}");
+        }
+        Fault::go(&project);
+        let run = waiting.finish().success();
+        assert_eq!(partitions(&run), 2);
+        assert_eq!(source.hash("t"), destination.hash("t"));
+    }
 }
 
 #[test]

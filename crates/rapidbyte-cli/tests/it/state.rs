@@ -131,6 +131,7 @@ fn a_reset_waits_for_no_run_and_names_no_stranger() {
     let holder = "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE;
          DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM go); PERFORM pg_sleep(0.02); END LOOP; END $$; COMMIT";
     std::thread::scope(|scope| {
+        let go = rapidbyte_testkit::AtLast::new(|| drop(source.sql("INSERT INTO go VALUES (1)")));
         let held = scope.spawn(|| source.sql(holder));
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
@@ -140,7 +141,7 @@ fn a_reset_waits_for_no_run_and_names_no_stranger() {
         let run = project.run().start();
         rapidbyte_testkit::within(limit, "the run to wait", || (source.sql(waits) != "0").then_some(()));
         project.rapidbyte(&["state", "reset", "pipeline.yaml"]).finish().exit(10).says("another run");
-        source.sql("INSERT INTO go VALUES (1)");
+        drop(go);
         held.join().expect("the holder commits");
         assert_eq!(moved(run.finish()), 200);
     });
