@@ -20,11 +20,7 @@ impl HostTcpStream for HostState {
             return Ok(Err(error));
         }
         #[cfg(feature = "crash-points")]
-        if crate::fault::hit(&format!("net.{}.connecting", self.telemetry.connector()), Some(self.instance))
-            == crate::fault::Struck::Trap
-        {
-            return Err(crate::fault::trap());
-        }
+        self.reached("connecting")?;
         match self.net.connect(&host, port, timeout_ms).await {
             Ok(stream) => Ok(Ok(self.table.push(stream)?)),
             Err(error) => Ok(Err(error)),
@@ -75,7 +71,12 @@ impl HostTcpStream for HostState {
         if let Some(error) = self.struck()? {
             return Ok(Err(error));
         }
-        Ok(self.table.get(&stream)?.start_tls(options, timeout_ms).await)
+        let secured = self.table.get(&stream)?.start_tls(options, timeout_ms).await;
+        #[cfg(feature = "crash-points")]
+        if secured.is_ok() {
+            self.reached("encrypted")?;
+        }
+        Ok(secured)
     }
 
     async fn shutdown(&mut self, stream: Resource<TcpStream>) -> wasmtime::Result<Result<(), NetError>> {
@@ -89,6 +90,15 @@ impl HostTcpStream for HostState {
 }
 
 impl HostState {
+    /// A point of this instance's on its way to a server.
+    #[cfg(feature = "crash-points")]
+    fn reached(&self, point: &str) -> wasmtime::Result<()> {
+        match crate::fault::hit(&format!("net.{}.{point}", self.telemetry.connector()), Some(self.instance)) {
+            crate::fault::Struck::Trap => Err(crate::fault::trap()),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn pollable(&mut self, interest: Interest) -> wasmtime::Result<Resource<DynPollable>> {
         let owned = self.table.push(interest)?;
         subscribe(&mut self.table, owned)

@@ -49,10 +49,10 @@ fn every_lesson_and_fault_names_tests_that_are_there() {
     let others = [
         "connect_timeout_seconds",
         "idle_timeout_seconds",
+        "lock_timeout_seconds",
         "statement_timeout_seconds",
         "too_many_connections",
         "max_record_bytes",
-        "tcp_keepalives_idle",
     ];
     for (document, at_least) in [("docs/design/lessons.md", 40), ("docs/reference/faults.md", 15)] {
         let text = fs::read_to_string(root().join(document)).expect("a document");

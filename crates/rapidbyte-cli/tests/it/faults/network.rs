@@ -1,23 +1,48 @@
 //! What a network does to connections: each of the two, in each phase. The end states stand in `docs/reference/faults.md`.
 
-use rapidbyte_testkit::{Authority, Database, Fault, Finished, Postgres, PostgresOptions, Project, Proof, is_full};
+use rapidbyte_testkit::{Authority, Database, Fault, Finished, Postgres, PostgresOptions, Project, Proof, crash_binary, is_full};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 const ROWS: u32 = 1_200;
 /// What `connect_timeout_seconds` and `idle_timeout_seconds` are set to.
 const TIMEOUT: u64 = 2;
+/// No run hangs: beyond the silence that has to be waited for, there are the retry and what the claim gives a writer that may be
+/// gone.
+const MOST: Duration = Duration::from_secs(TIMEOUT + 5);
+
+/// How the table is read: by one reader, found by a pattern, in shares of one snapshot, behind a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Whole,
+    Found,
+    Shared,
+    Behind,
+}
 
 /// A phase: the connection's side, its name, and a point within it with the hit that is meant.
-const PHASES: [(&str, &str, &str, u64); 8] = [
-    ("source", "handshake, to ask who it is", "net.source-postgres.connecting", 1),
-    ("source", "handshake, to read", "net.source-postgres.connecting", 2),
-    ("source", "stream", "source.batch.emitted", 2),
-    ("destination", "handshake, to claim", "net.dest-postgres.connecting", 1),
-    ("destination", "handshake, to write", "net.dest-postgres.connecting", 3),
-    ("destination", "stream", "dest.staging.after", 1),
-    ("destination", "commit, unsent", "dest.receipt.after", 1),
-    ("destination", "commit, sent", "dest.commit.sent", 1),
+const PHASES: [(&str, &str, Way, &str, u64); 21] = [
+    ("source", "connecting, to ask who it is", Way::Whole, "net.source-postgres.connecting", 1),
+    ("source", "login, to ask who it is", Way::Whole, "net.source-postgres.encrypted", 1),
+    ("source", "discovery", Way::Found, "source.discover.start", 1),
+    ("source", "connecting, to plan", Way::Shared, "net.source-postgres.connecting", 2),
+    ("source", "planning, before the snapshot", Way::Shared, "source.snapshot.before", 1),
+    ("source", "planning, the snapshot exported", Way::Shared, "source.snapshot.exported", 1),
+    ("source", "the plan made, its snapshot held", Way::Shared, "engine.prepare.after", 1),
+    ("source", "connecting, to read", Way::Whole, "net.source-postgres.connecting", 2),
+    ("source", "login, to read", Way::Whole, "net.source-postgres.encrypted", 2),
+    ("source", "reading, the snapshot joined", Way::Shared, "source.read.connected", 2),
+    ("source", "COPY, its begin", Way::Whole, "source.copy.before", 1),
+    ("source", "COPY, its middle", Way::Whole, "source.batch.emitted", 2),
+    ("source", "COPY, its end", Way::Whole, "source.copy.after", 1),
+    ("source", "closing", Way::Behind, "engine.confirm.after", 1),
+    ("destination", "connecting, to claim", Way::Whole, "net.dest-postgres.connecting", 1),
+    ("destination", "login, to claim", Way::Whole, "net.dest-postgres.encrypted", 1),
+    ("destination", "connecting, to write", Way::Whole, "net.dest-postgres.connecting", 3),
+    ("destination", "COPY", Way::Whole, "dest.staging.after", 1),
+    ("destination", "commit, unsent", Way::Whole, "dest.receipt.after", 1),
+    ("destination", "commit, sent", Way::Whole, "dest.commit.sent", 1),
+    ("destination", "publication, unsent", Way::Whole, "dest.letters.after", 1),
 ];
 const ACTS: [&str; 7] = ["cut", "close", "silence", "slow:20", "slice", "corrupt", "refuse"];
 
@@ -46,12 +71,21 @@ impl Wire {
         Self { source, destination }
     }
 
-    fn project(&self, case: usize, streams: &str, rest: &str) -> Project {
+    fn project(&self, case: usize, way: Way) -> Project {
+        match way {
+            Way::Whole => self.with(case, "[ { name: items } ]", "", ", parallelism: 1"),
+            Way::Found => self.with(case, "[ { name: \"public.ite*\" } ]", "", ", parallelism: 1"),
+            Way::Shared => self.with(case, "[ { name: items } ]", ", split_above_bytes: 8192", ", parallelism: 2"),
+            Way::Behind => self.with(case, "[ { name: items, sync_mode: incremental, cursor_field: id } ]", "", ", parallelism: 1"),
+        }
+    }
+
+    fn with(&self, case: usize, streams: &str, reading: &str, rest: &str) -> Project {
         let timeouts = format!("sslmode: require, connect_timeout_seconds: {TIMEOUT}, idle_timeout_seconds: {TIMEOUT}");
         Project::with_pipeline(&format!(
-            "version: \"1.0\"\npipeline: wire_{case}\nsource:\n  use: source-postgres\n  config: {{ {}, {timeouts} }}\n  streams: {streams}\n\
+            "version: \"1.0\"\npipeline: wire_{case}\nsource:\n  use: source-postgres\n  config: {{ {}, {timeouts}{reading} }}\n  streams: {streams}\n\
              destination:\n  use: dest-postgres\n  config: {{ {}, {timeouts}, schema: wire_{case} }}\n  write_mode: append\n\
-             resources: {{ max_batch_bytes: 256kb, parallelism: 1{rest} }}\n",
+             resources: {{ max_batch_bytes: 256kb{rest} }}\n",
             self.source.config(),
             self.destination.config(),
         ))
@@ -60,19 +94,18 @@ impl Wire {
 
 /// Whether the act can be done at the point at all.
 fn fits(point: &str, act: &str) -> bool {
-    // A connection can be refused only while it is made. A server that is not told holds the receipt's lock until its own
-    // keepalive ends the session, however often the run is tried again.
-    (act != "refuse" || point.starts_with("net.")) && (act, point) != ("silence", "dest.receipt.after")
+    // A connection can be refused only while it is made.
+    act != "refuse" || point.ends_with(".connecting")
 }
 
-fn disturb(wire: &Wire, case: usize, point: &str, hit: u64, act: &str) -> Result<Finished, String> {
-    let project = wire.project(case, "[ { name: items } ]", "");
+fn disturb(wire: &Wire, case: usize, way: Way, point: &str, hit: u64, act: &str) -> Result<Finished, String> {
+    let project = wire.project(case, way);
     let run = Fault::new(point, hit, act).arm(project.run(), &project).timeout(Duration::from_secs(120)).finish();
     if Fault::fired(&project).is_empty() {
         return Err(format!("the fault did not come to pass: {}", run.told()));
     }
     // Changed bytes in a TLS handshake look like a server that speaks it badly, which no retry mends.
-    let refused = act == "corrupt" && point.starts_with("net.");
+    let refused = act == "corrupt" && point.ends_with(".connecting");
     if refused && run.code != Some(0) {
         let run_again = project.run().finish();
         if run_again.code != Some(0) {
@@ -91,24 +124,25 @@ fn disturb(wire: &Wire, case: usize, point: &str, hit: u64, act: &str) -> Result
 #[test]
 fn prove_networks_that_misbehave_lose_and_repeat_nothing() {
     let wire = Wire::new();
+    // The first run of a binary compiles its connectors, which is not what is measured.
+    wire.project(903, Way::Whole).run().program(crash_binary()).finish().success();
     let (mut failures, mut cases, mut longest) = (Vec::new(), 0, Duration::ZERO);
-    for (at, (side, phase, point, hit)) in PHASES.into_iter().enumerate() {
+    for (at, (side, phase, way, point, hit)) in PHASES.into_iter().enumerate() {
         for (nth, act) in ACTS.into_iter().enumerate() {
             // CI takes every other one, so that each phase and each act has its turn.
             if !fits(point, act) || (!is_full() && (at + nth) % 2 != 0) {
                 continue;
             }
             cases += 1;
-            match disturb(&wire, at * ACTS.len() + nth, point, hit, act) {
+            match disturb(&wire, at * ACTS.len() + nth, way, point, hit, act) {
+                // What is slow is not what hangs.
+                Ok(run) if run.duration > MOST && !matches!(act, "slow:20" | "slice") => {
+                    failures.push(format!("{act} at the {side}, {phase}: it took {:?}", run.duration))
+                }
                 Ok(run) => longest = longest.max(run.duration),
                 Err(wrong) => failures.push(format!("{act} at the {side}, {phase}: {wrong}")),
             }
         }
-    }
-    // A machine that has vanished costs one silence and, at the worst, the time that a claim waits for what it holds.
-    let most = Duration::from_secs(TIMEOUT + 10 + 5);
-    if is_full() {
-        assert!(longest <= most, "the longest run took {longest:?}");
     }
     Proof {
         name: "networks that misbehave, on both connections in each phase",
@@ -136,7 +170,7 @@ fn logged(from: usize, database: &Database<'_>, words: &[&str]) -> usize {
 fn retries_repeat_only_what_did_not_finish() {
     let wire = Wire::new();
     wire.source.sql("CREATE TABLE others AS SELECT * FROM items; CREATE TABLE last AS SELECT * FROM items");
-    let project = wire.project(900, "[ { name: items }, { name: others }, { name: last } ]", "");
+    let project = wire.with(900, "[ { name: items }, { name: others }, { name: last } ]", "", ", parallelism: 1");
     let from = server().log().len();
     // The second stream's COPY is cut.
     let run = Fault::new("dest.staging.after", 2, "cut").arm(project.run(), &project).finish().success();
@@ -163,7 +197,7 @@ fn only_what_may_pass_is_tried_again_and_the_message_has_the_attempts_and_the_fi
     let wire = Wire::new();
     wire.source.sql("CREATE TABLE twice AS SELECT 1 AS id FROM generate_series(1, 2)");
     wire.destination.sql("CREATE SCHEMA wire_901; CREATE TABLE wire_901.twice (id int PRIMARY KEY)");
-    let project = wire.project(901, "[ { name: items } ]", "");
+    let project = wire.project(901, Way::Whole);
     let yaml = std::fs::read_to_string(project.path("pipeline.yaml")).expect("the pipeline");
     let from = server().log().len();
     project.write("pipeline.yaml", yaml.replacen("a password with", "another password with", 1));

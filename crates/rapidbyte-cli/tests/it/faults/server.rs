@@ -133,6 +133,52 @@ fn a_statement_that_runs_out_of_time_is_named_and_nothing_is_half_there() {
     assert_eq!(destination.hash("items"), source.hash("items"));
 }
 
+/// A table that is written for the first time by a transaction which the server gives up.
+const ONCE: &str = "CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL, v text); CREATE SEQUENCE tries;
+     CREATE FUNCTION give_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         IF nextval('tries') = 1 THEN RAISE EXCEPTION 'not this time' USING ERRCODE = '40001'; END IF; RETURN NULL; END $$;
+     CREATE TRIGGER give_up AFTER INSERT ON items FOR EACH STATEMENT EXECUTE FUNCTION give_up()";
+
+/// Holds row 2, then wants row 1 as soon as somebody who has that waits for row 2. The other one is who looks for deadlocks.
+const CROSSING: &str = "SET deadlock_timeout = '60s'; BEGIN; UPDATE items SET v = 'mine' WHERE id = 2;
+     DO $$ DECLARE until timestamptz := clock_timestamp() + interval '60 s'; BEGIN
+         LOOP EXIT WHEN clock_timestamp() > until
+             OR EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))); PERFORM pg_sleep(0.01); END LOOP; END $$;
+     UPDATE items SET v = 'mine' WHERE id = 1; ROLLBACK";
+
+#[test]
+fn serialization_failures_and_deadlocks_are_tried_again() {
+    let server = Postgres::shared();
+    let source = server.database("given_up_source");
+    fill(&source, 10);
+    let destination = server.database("given_up");
+    destination.sql(ONCE);
+    let project = Project::with_pipeline(&pipeline(&source, &destination.config(), "", ""));
+    let run = project.run().finish().success();
+    assert_eq!(run.at("/report/streams/0/attempts"), 2, "{}", run.told());
+    assert_eq!(destination.hash("items"), source.hash("items"));
+
+    let destination = server.database("crossed");
+    destination
+        .sql("CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL, v text); INSERT INTO items VALUES (1, 1, ''), (2, 2, '')");
+    let yaml = pipeline(&source, &destination.config(), "", "").replace("write_mode: append", "write_mode: upsert");
+    let project = Project::with_pipeline(&yaml);
+    let run = std::thread::scope(|scope| {
+        let crossing = scope.spawn(|| destination.sql(CROSSING));
+        within(Duration::from_secs(20), "the row to be held", || {
+            let held = "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database()";
+            (destination.sql(held) == "1").then_some(())
+        });
+        let run = project.run().finish();
+        crossing.join().expect("the other one goes on");
+        run
+    });
+    let run = run.success();
+    assert_eq!(run.at("/report/streams/0/attempts"), 2, "{}", run.told());
+    assert_eq!(destination.hash("items"), source.hash("items"));
+    assert!(server.log().contains("deadlock detected"));
+}
+
 #[test]
 fn a_server_without_room_for_another_session_is_tried_again_until_there_is() {
     let server = Postgres::shared();
