@@ -146,8 +146,13 @@ fn second_writer(place: &Place<'_>, first: &Project, fault: &Fault) -> Result<()
         return Err("the fault did not come to pass".into());
     }
     // A run that ends well has loaded the rows itself; one that finds them loaded meanwhile ends as fenced.
-    let loads = [&running, &other].iter().filter(|run| run.code == Some(0)).count();
-    place.check(loads).map_err(|wrong| format!("{wrong}; first: {}\nsecond: {}", running.told(), other.told()))
+    let well: Vec<_> = [&running, &other].into_iter().filter(|run| run.code == Some(0)).collect();
+    // Where a claim ends the other one in the middle of its publication, it publishes that very load, and both have it.
+    let one = well.iter().any(|run| run.at("/report/streams/0/resumed") == true);
+    place
+        .check(well.len())
+        .or_else(|wrong| if one { place.check(1) } else { Err(wrong) })
+        .map_err(|wrong| format!("{wrong}; first: {}\nsecond: {}", running.told(), other.told()))
 }
 
 fn until(limit: Duration, mut done: impl FnMut() -> bool) -> Option<()> {
