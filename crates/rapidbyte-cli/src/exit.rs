@@ -122,7 +122,9 @@ impl ExitCode {
             Self::Connector => "A connector can't be loaded: not a component, damaged, or its manifest lies.",
             Self::CheckFailed => "`rapidbyte check` or `rapidbyte plan` found something that would fail.",
             Self::File => "A file named on the command line can't be read or written.",
-            Self::RowsSkipped => "The run succeeded, and rows were left out by `on_data_error: skip`; the summary counts them.",
+            Self::RowsSkipped => {
+                "The run succeeded, and rows were left out by `on_data_error: skip` or by a contract; the summary counts them."
+            }
             Self::Different => "`rapidbyte verify` found rows that are not the same at source and destination.",
             Self::Unsettled => {
                 "`rapidbyte verify` could not tell: rows that differ were changing, or were too many to be looked at."

@@ -206,6 +206,7 @@ fn failed_where(error: &EngineError) -> String {
         Stage::Plan => "the pipeline can't be run".to_owned(),
         Stage::Load => "a connector can't be loaded".to_owned(),
         Stage::State => "the state store failed".to_owned(),
+        Stage::Contract => "the contract is broken".to_owned(),
         Stage::Engine => "the run failed".to_owned(),
         stage @ (Stage::Source | Stage::Transform(_) | Stage::Destination) => match &error.connector {
             Some(name) => format!("{stage} `{name}` failed"),

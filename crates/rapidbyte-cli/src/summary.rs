@@ -87,6 +87,7 @@ pub(crate) mod tests {
                 bytes_written: 5 << 20,
                 rows_published: 99_999,
                 rows_skipped: 1,
+                rows_discarded: 0,
                 dead_letters: 2,
                 checkpoints: 2,
                 partitions: 1,

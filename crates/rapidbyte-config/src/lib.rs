@@ -5,6 +5,7 @@
 //! ([`connector_config`]). Nothing here reads the environment, opens a socket or starts a guest.
 
 pub mod connector_config;
+pub mod contract;
 mod document;
 mod error;
 pub mod manifest;

@@ -1,5 +1,6 @@
 //! The keys of a pipeline document: one table that the reader, the published JSON Schema and the tests share.
 
+use crate::contract::{OnViolation, OtherColumns};
 use rapidbyte_types::{
     DataErrorPolicy, NewColumnPolicy, NullCursorPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy,
     WriteMode,
@@ -36,10 +37,21 @@ pub enum KeyKind {
     },
     /// A list of strings, each once, at least one.
     TextList,
+    /// `true` or `false`.
+    Flag,
+    /// A string, a whole number, `true` or `false`; numbers with a fraction are quoted, so that they are exact.
+    Scalar,
+    /// A list of scalars, each once, at least one.
+    ScalarList,
     /// A mapping that only the connector's own schema knows.
     Config,
     /// A mapping whose keys stand in this table.
     Object,
+    /// Mappings under names of the document's own choice, whose keys stand in this table.
+    NamedObjects {
+        /// How many there may be at most; there must be one.
+        max: usize,
+    },
     /// A list of mappings whose keys stand in this table.
     ObjectList {
         /// How many there must be at least.
@@ -52,7 +64,7 @@ pub enum KeyKind {
 /// One key of a pipeline document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyInfo {
-    /// Its path; `[]` follows a key whose value is a list of mappings.
+    /// Its path; `[]` follows a key whose value is a list of mappings, `{}` one whose value is mappings under names.
     pub path: &'static str,
     /// What it takes.
     pub kind: KeyKind,
@@ -144,6 +156,51 @@ static KEYS: &[KeyInfo] = &[
         KeyKind::Text,
         "Which rows to read: one SQL expression of the source's, as after `WHERE`; all rows when absent.",
     ),
+    derived(
+        "source.streams[].contract",
+        KeyKind::Object,
+        "What the stream's columns and values are held to before anything else sees them.",
+    ),
+    optional(
+        "source.streams[].contract.on_violation",
+        KeyKind::Word(OnViolation::WORDS),
+        "\"fail\"",
+        "What becomes of what breaks the contract, for columns that do not say it themselves.",
+    ),
+    optional(
+        "source.streams[].contract.other_columns",
+        KeyKind::Word(OtherColumns::WORDS),
+        "\"allow\"",
+        "What becomes of columns that the contract does not name.",
+    ),
+    required("source.streams[].contract.columns", KeyKind::NamedObjects { max: 2_000 }, "The rules, by the columns' names."),
+    derived(
+        "source.streams[].contract.columns{}.on_violation",
+        KeyKind::Word(OnViolation::WORDS),
+        "What becomes of violations in this column; the contract's `on_violation` when absent.",
+    ),
+    optional("source.streams[].contract.columns{}.required", KeyKind::Flag, "false", "Whether the column must be there."),
+    derived(
+        "source.streams[].contract.columns{}.type",
+        KeyKind::Text,
+        "Its type, as `int64`, `utf8`, `decimal(12,2)` or `timestamptz`; any when absent.",
+    ),
+    optional(
+        "source.streams[].contract.columns{}.nullable",
+        KeyKind::Flag,
+        "true",
+        "With `false` the source must declare that the column is never NULL.",
+    ),
+    optional("source.streams[].contract.columns{}.not_null", KeyKind::Flag, "false", "Whether NULLs break the contract."),
+    derived("source.streams[].contract.columns{}.range", KeyKind::Object, "Bounds of the values, both included."),
+    derived("source.streams[].contract.columns{}.range.min", KeyKind::Scalar, "The least; none when absent."),
+    derived("source.streams[].contract.columns{}.range.max", KeyKind::Scalar, "The greatest; none when absent."),
+    derived(
+        "source.streams[].contract.columns{}.regex",
+        KeyKind::Text,
+        "A regular expression that is found in every text; `^` and `$` tie it to the ends.",
+    ),
+    derived("source.streams[].contract.columns{}.one_of", KeyKind::ScalarList, "The values there may be."),
     derived("source.streams[].destination", KeyKind::Object, "What is different at the destination for this stream."),
     derived(
         "source.streams[].destination.table",
@@ -328,6 +385,15 @@ fn value_schema(key: &KeyInfo) -> Map<String, Value> {
         KeyKind::TextList => {
             json!({ "type": "array", "minItems": 1, "uniqueItems": true, "items": { "type": "string", "minLength": 1 } })
         }
+        KeyKind::Flag => json!({ "anyOf": [{ "type": "boolean" }, variable] }),
+        KeyKind::Scalar => json!({ "type": ["string", "integer", "boolean"] }),
+        KeyKind::ScalarList => json!({
+            "type": "array", "minItems": 1, "uniqueItems": true, "items": { "type": ["string", "integer", "boolean"] }
+        }),
+        KeyKind::NamedObjects { max } => json!({
+            "type": "object", "minProperties": 1, "maxProperties": max,
+            "additionalProperties": object_schema(&format!("{}{{}}", key.path))
+        }),
         KeyKind::Config => json!({ "type": ["object", "null"] }),
         KeyKind::Object => return object_schema(key.path),
         KeyKind::ObjectList { min, max } => {

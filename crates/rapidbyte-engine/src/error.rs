@@ -18,6 +18,8 @@ pub enum Stage {
     State,
     /// The source connector.
     Source,
+    /// The contract of a stream.
+    Contract,
     /// A transform, by its place in the pipeline.
     Transform(u32),
     /// The destination connector.
@@ -33,6 +35,7 @@ impl fmt::Display for Stage {
             Self::Load => f.write_str("load"),
             Self::State => f.write_str("state"),
             Self::Source => f.write_str("source"),
+            Self::Contract => f.write_str("contract"),
             Self::Transform(index) => write!(f, "transform {}", index + 1),
             Self::Destination => f.write_str("destination"),
             Self::Engine => f.write_str("engine"),

@@ -1,5 +1,6 @@
 //! Looking without moving: `check` and `discover`.
 
+use crate::contract;
 use crate::error::{EngineError, Stage};
 use crate::kit::{Kit, Operator};
 use crate::run::{load_kit, open_state};
@@ -8,7 +9,7 @@ use crate::task::blocking;
 use arrow_ipc::convert::try_schema_from_ipc_buffer;
 use rapidbyte_config::PipelinePlan;
 use rapidbyte_config::plan::StatePlan;
-use rapidbyte_runtime::{NoState, StateAccess};
+use rapidbyte_runtime::{DiscoveredStream, NoState, StateAccess};
 use rapidbyte_types::{
     CheckItem, CheckStatus, NewColumnPolicy, NullabilityPolicy, Policies, RemovedColumnPolicy, StreamName, SyncMode,
     TypeChangePolicy,
@@ -114,6 +115,7 @@ pub(crate) async fn check(operator: &Operator, plan: &PipelinePlan) -> CheckRepo
     let selected = selected(&kit, plan, &mut report).await;
     let plan = selected.as_ref().unwrap_or(plan);
     source(&kit, plan, &mut report).await;
+    contracts(&kit, plan, &mut report).await;
     for index in 0..kit.transforms() {
         transform(&kit, index, plan, &mut report).await;
     }
@@ -158,6 +160,17 @@ async fn source(kit: &Arc<Kit>, plan: &PipelinePlan, report: &mut CheckReport) {
     match looked.await {
         Ok(items) => items.into_iter().for_each(|item| report.say(&area, item)),
         Err(error) => report.fail(&area, "check", &error),
+    }
+}
+
+/// Holds what the source lists to the streams' contracts.
+async fn contracts(kit: &Arc<Kit>, plan: &PipelinePlan, report: &mut CheckReport) {
+    if plan.contracts.is_empty() {
+        return;
+    }
+    match list(kit).await {
+        Ok(found) => contract::look(plan, &found).into_iter().for_each(|item| report.say("contracts", item)),
+        Err(error) => report.fail("contracts", "discover", &error),
     }
 }
 
@@ -225,15 +238,20 @@ pub(crate) fn evolution(policies: &Policies) -> String {
     format!("{new}; {removed}; {types}; {nullability}")
 }
 
-/// Lists what the pipeline's source has.
-pub(crate) async fn discover(operator: &Operator, plan: &PipelinePlan) -> Result<Vec<StreamInfo>, EngineError> {
-    let kit = load_kit(operator, plan).await?;
+async fn list(kit: &Arc<Kit>) -> Result<Vec<DiscoveredStream>, EngineError> {
     let state: Arc<dyn StateAccess> = Arc::new(NoState);
     let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
     let mut source = kit.open_source(None, &state).await?;
     let found = source.discover().await.map_err(fail)?;
     source.close().await.map_err(fail)?;
-    found
+    Ok(found)
+}
+
+/// Lists what the pipeline's source has.
+pub(crate) async fn discover(operator: &Operator, plan: &PipelinePlan) -> Result<Vec<StreamInfo>, EngineError> {
+    let kit = load_kit(operator, plan).await?;
+    list(&kit)
+        .await?
         .into_iter()
         .map(|stream| {
             let schema = try_schema_from_ipc_buffer(&stream.schema).map_err(|error| {

@@ -39,6 +39,7 @@
 
 mod cancel;
 mod claim;
+mod contract;
 mod error;
 mod gate;
 mod guest_state;

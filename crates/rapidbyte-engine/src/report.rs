@@ -86,6 +86,8 @@ pub struct StreamReport {
     pub rows_published: u64,
     /// Rows left out by policy.
     pub rows_skipped: u64,
+    /// Those of them that the stream's contract left out.
+    pub rows_discarded: u64,
     /// Rows put into the dead letters.
     pub dead_letters: u64,
     /// Commits.
@@ -111,6 +113,7 @@ impl StreamReport {
             bytes_written: 0,
             rows_published: 0,
             rows_skipped: 0,
+            rows_discarded: 0,
             dead_letters: 0,
             checkpoints: 0,
             partitions: 0,
@@ -141,7 +144,7 @@ pub struct RunReport {
     pub timings_ns: Timings,
     /// A reader of the destination's output went away, which ended the run early and well.
     pub output_closed: bool,
-    /// Rows left out by `on_data_error: skip`, over all streams: the run succeeded without them.
+    /// Rows left out by `on_data_error: skip` and by contracts, over all streams: the run succeeded without them.
     pub rows_dropped: u64,
 }
 

@@ -18,6 +18,7 @@ use rapidbyte_state::{
     PipelineId, RunError, RunGuard, RunOutcome, RunStatus, RunTotals, SqliteStore, StateStore, StreamResult, StreamStatus,
 };
 use rapidbyte_types::{DataErrorPolicy, RunContext, StreamContext, StreamName};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
@@ -72,9 +73,9 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
         () = cancel.cancelled() => Err(cancelled()),
         settled = settle(&begun, plan) => settled,
     };
-    let (source_identity, streams) = match settled {
-        Ok((identity, streams)) => (Ok(identity), streams),
-        Err(error) => (Err(error), Vec::new()),
+    let (source_identity, streams, contracts) = match settled {
+        Ok((identity, PipelinePlan { streams, contracts, .. })) => (Ok(identity), streams, contracts),
+        Err(error) => (Err(error), Vec::new(), HashMap::new()),
     };
     let run = Arc::new(Run {
         kit: Arc::clone(&begun.kit),
@@ -88,6 +89,7 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
         parallelism: plan.resources.parallelism,
         max_retries: plan.resources.max_retries,
         peek_rows,
+        contracts,
         spent: Mutex::new(Timings::default()),
     });
     let results = match source_identity {
@@ -139,14 +141,14 @@ pub(crate) async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Be
     Ok(Begun { kit, state, guard, pipeline, context })
 }
 
-/// Asks the source what data it leads to, and which streams the plan's patterns stand for.
-async fn settle(begun: &Begun, plan: &PipelinePlan) -> Result<(String, Vec<StreamContext>), EngineError> {
+/// Asks the source what data it leads to, and which streams the plan's patterns stand for: the plan with streams alone.
+async fn settle(begun: &Begun, plan: &PipelinePlan) -> Result<(String, PipelinePlan), EngineError> {
     let identity = settle_identity(begun, plan).await?;
     let selection = retry::again(plan.resources.max_retries, || select::select(&begun.kit, plan)).await?;
     for (pattern, exclusion) in &selection.idle {
         tracing::warn!(pattern = %pattern, exclude = %exclusion, "an exclusion leaves no stream out");
     }
-    Ok((identity, selection.plan.streams))
+    Ok((identity, selection.plan))
 }
 
 /// Asks the source what data it leads to, and holds the pipeline to it.
@@ -233,9 +235,7 @@ async fn finish(
                             .streams
                             .iter()
                             .any(|one| one.name == stream.stream && one.policies.on_data_error == DataErrorPolicy::Skip);
-                        if skips {
-                            report.rows_dropped += stream.rows_skipped;
-                        }
+                        report.rows_dropped += if skips { stream.rows_skipped } else { stream.rows_discarded };
                         report.streams.push(stream);
                     }
                     Err(error) => first_error = first_error.or(Some(error)),

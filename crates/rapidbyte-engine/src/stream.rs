@@ -10,12 +10,14 @@ use crate::observe::{Observer, RunEvent};
 use crate::report::{StreamReport, Timings};
 use crate::retry;
 use crate::task::{self, Moved, Share, blocking};
+use rapidbyte_config::contract::Contract;
 use rapidbyte_runtime::{NoState, PartitionPlan, PlanRequest, PrepareRequest, PublishRequest, SourceInstance, StateAccess, mark};
 use rapidbyte_state::{GenerationRecord, GenerationState, PipelineId, StateStore};
 use rapidbyte_types::{
     CommitState, ConnectorError, ErrorCategory, Generation, Partition, Position, PublishSummary, Receipt, RunContext,
-    StreamContext, SyncMode,
+    StreamContext, StreamName, SyncMode,
 };
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
@@ -39,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) parallelism: u32,
     pub(crate) max_retries: u32,
     pub(crate) peek_rows: usize,
+    /// What streams are held to, by their name.
+    pub(crate) contracts: HashMap<StreamName, Arc<Contract>>,
     /// What connectors spent, summed as tasks end.
     pub(crate) spent: Mutex<Timings>,
 }
@@ -101,6 +105,12 @@ impl Attempt<'_> {
         RunContext { attempt: self.attempt, ..self.run.context.clone() }
     }
 
+    /// What has a part in the rows: the connectors, and the contract.
+    fn prints(&self) -> Vec<(String, String)> {
+        let contract = self.run.contracts.get(&self.stream.name).map(|contract| ("contract".to_owned(), contract.print()));
+        self.run.kit.prints().into_iter().chain(contract).collect()
+    }
+
     fn source_error(&self, error: rapidbyte_runtime::GuestError) -> EngineError {
         EngineError::guest(Stage::Source, error).in_connector(self.run.kit.source_name())
     }
@@ -117,7 +127,7 @@ impl Attempt<'_> {
         report: &mut StreamReport,
     ) -> Result<bool, EngineError> {
         let run = self.run;
-        let fingerprint = Fingerprint::new(self.stream, &run.kit.prints());
+        let fingerprint = Fingerprint::new(self.stream, &self.prints());
         let mut noted = self.noted(&fingerprint).await?;
         let mut claimed = claimed;
         let overtaken = load::loaded_by_another(&claimed, self.newest_before, noted);
@@ -380,10 +390,11 @@ impl Attempt<'_> {
         for (index, share) in shares.into_iter().enumerate() {
             let run = Arc::clone(run);
             let peek = if index == 0 { run.peek_rows } else { 0 };
+            let contract = run.contracts.get(&self.stream.name).cloned();
             tasks.spawn(async move {
                 let permit = Arc::clone(&run.tasks).acquire_owned().await;
                 let _permit = permit.map_err(|_| EngineError::internal(Stage::Engine, "tasks_closed", "the run has ended"))?;
-                task::run(&run.kit, share, Arc::clone(&run.state), Arc::clone(&run.observer), peek).await
+                task::run(&run.kit, share, Arc::clone(&run.state), Arc::clone(&run.observer), contract, peek).await
             });
         }
         let (mut ends, mut failed) = (Ends::default(), None);
@@ -407,7 +418,9 @@ impl Attempt<'_> {
             report.bytes_written += moved.bytes_durable;
             report.checkpoints += moved.commits;
             report.dead_letters += moved.letters;
-            report.rows_skipped += moved.read.records_skipped
+            report.rows_discarded += moved.discarded;
+            report.rows_skipped += moved.discarded
+                + moved.read.records_skipped
                 + moved.write.records_skipped
                 + moved.transformed.iter().map(|summary| summary.records_skipped).sum::<u64>();
             {

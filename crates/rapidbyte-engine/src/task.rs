@@ -1,5 +1,6 @@
 //! One attempt to move one share of a stream: a source instance, the transforms, a destination instance, joined by links.
 
+use crate::contract::Enforcer;
 use crate::error::{Cause, EngineError, Stage};
 use crate::gate::CheckpointGate;
 use crate::guest_state::GuestState;
@@ -8,6 +9,7 @@ use crate::letters;
 use crate::observe::{Observer, RunEvent};
 use crate::peek::Tap;
 use crate::transform_state;
+use rapidbyte_config::contract::Contract;
 use rapidbyte_runtime::{
     Acknowledged, Barrier, BarrierDecision, BarrierGate, Event, EventReceiver, EventSender, ReadRequest, StateAccess, StateMark,
     TransformRequest, WriteRequest, WriteStream, mark,
@@ -60,6 +62,8 @@ pub(crate) struct Moved {
     pub(crate) commits: u64,
     /// Rows put into the dead letters.
     pub(crate) letters: u64,
+    /// Rows that the stream's contract left out, other than as dead letters.
+    pub(crate) discarded: u64,
     pub(crate) peek: Option<String>,
     pub(crate) output_closed: bool,
 }
@@ -219,6 +223,7 @@ pub(crate) async fn blocking<R: Send + 'static>(call: impl FnOnce() -> R + Send 
 
 enum Ended {
     Read(ReadSummary),
+    Held(u64),
     Transformed(TransformSummary),
     Written(WriteSummary, bool),
     Mirrored(Mirrored),
@@ -231,6 +236,7 @@ pub(crate) async fn run(
     share: Share,
     state: Arc<dyn StateStore>,
     observer: Arc<dyn Observer>,
+    contract: Option<Arc<Contract>>,
     peek_rows: usize,
 ) -> Result<Moved, EngineError> {
     let marks = kit.state_marks();
@@ -264,6 +270,12 @@ pub(crate) async fn run(
         durable.subscribe(),
         Arc::clone(&sent),
     ));
+    if let Some(contract) = contract {
+        let (out, after) = kit.link(&share.stream, true);
+        let enforcer = Enforcer::new(0, share.stream.clone(), share.partition.id.clone(), contract);
+        stages.spawn(async move { enforcer.run(next, out).await.map(Ended::Held) });
+        next = after;
+    }
     for (index, (mark, state)) in marks.into_iter().zip(states).enumerate() {
         let (out, after) = kit.link(&share.stream, true);
         let request = TransformRequest { run: share.run.clone(), streams: vec![share.stream.clone()], state };
@@ -338,6 +350,7 @@ async fn collect(mut stages: JoinSet<Result<Ended, EngineError>>, ends: bool) ->
             joined.unwrap_or_else(|_| Err(EngineError::internal(Stage::Engine, "stage_lost", "a stage ended without a word")));
         match ended {
             Ok(Ended::Read(summary)) => moved.read = summary,
+            Ok(Ended::Held(discarded)) => moved.discarded = discarded,
             Ok(Ended::Transformed(summary)) => moved.transformed.push(summary),
             Ok(Ended::Written(summary, closed)) => {
                 moved.write = summary;

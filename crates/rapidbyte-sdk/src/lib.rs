@@ -14,7 +14,6 @@
 //! On a native target every host call goes to the fake host of [`testing`], so that connectors are tested with plain
 //! `cargo test`.
 
-mod batch;
 mod config;
 mod destination;
 mod digest;
@@ -28,12 +27,9 @@ mod transform;
 pub mod changes;
 pub mod host_ffi;
 pub mod host_tcp;
-pub mod letter;
-pub mod split;
 pub mod suggest;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
-pub mod text;
 
 #[cfg(target_family = "wasm")]
 mod bindings;
@@ -42,7 +38,6 @@ mod convert;
 #[cfg(target_family = "wasm")]
 mod export;
 
-pub use batch::{BatchDecoder, BatchEncoder, decode_schema, encode_schema};
 pub use config::{InitContext, parse_config};
 pub use destination::{
     ClaimRequest, ClaimStream, ClaimedStream, Destination, PrepareRequest, PublishRequest, WriteRequest, WriteStream,
@@ -51,6 +46,7 @@ pub use digest::DigestRanges;
 pub use dry_run::{DryRun, PlannedStream};
 pub use events::{Barrier, Event, Input, KeyRange, Truncate};
 pub use output::{SchemaId, SourceOutput, TransformOutput};
+pub use rapidbyte_types::arrow::{BatchDecoder, BatchEncoder, decode_schema, encode_schema, letter, split, text};
 pub use rapidbyte_types::{
     BackoffClass, CheckItem, CheckStatus, ColumnEncoding, CommitState, ConnectorError, ConnectorSpec, CursorType, DataErrorPolicy,
     DeadLetter, DigestColumn, DigestRequest, Effect, EffectKind, ErrorCategory, ErrorScope, Generation, KeyDigest, Limits,

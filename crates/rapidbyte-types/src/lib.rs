@@ -1,8 +1,11 @@
 //! The vocabulary of Rapidbyte.
 //!
-//! Host and guests speak with the same words: this crate builds for both and depends on nothing but `serde`. Each type is
+//! Host and guests speak with the same words: this crate builds for both and depends on nothing but `serde`, and for the
+//! feature `arrow` on Arrow. Each type is
 //! the plain Rust face of a record in `wit/v2/types.wit`; conversion happens once per side, in a `convert` module.
 
+#[cfg(feature = "arrow")]
+pub mod arrow;
 mod digest;
 mod dry_run;
 mod error;

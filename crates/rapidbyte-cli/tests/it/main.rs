@@ -3,6 +3,7 @@
 mod cancel;
 mod cases;
 mod checkpoints;
+mod contract;
 mod crash;
 mod dead_letters;
 mod evolution;

@@ -1,6 +1,7 @@
 //! A pipeline, resolved.
 
 mod available;
+mod contract;
 mod pattern;
 mod reference;
 mod resolve;
@@ -8,13 +9,16 @@ mod resolve;
 pub use available::{NotAvailable, not_available};
 pub use pattern::{SelectionError, StreamPattern};
 
+use crate::contract::Contract;
 use crate::error::ConfigError;
 use crate::secrets::Secrets;
 use crate::spec::PipelineSpec;
-use rapidbyte_types::StreamContext;
+use rapidbyte_types::{StreamContext, StreamName};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where a connector comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -107,6 +111,8 @@ pub struct PipelinePlan {
     pub streams: Vec<StreamContext>,
     /// Patterns for further streams, in the document's order. [`PipelinePlan::with_found`] resolves them.
     pub patterns: Vec<StreamPattern>,
+    /// What streams are held to, by their name; those without a contract are not there.
+    pub contracts: HashMap<StreamName, Arc<Contract>>,
     /// What rows pass through, in order.
     pub transforms: Vec<ConnectorPlan>,
     /// Where rows go.

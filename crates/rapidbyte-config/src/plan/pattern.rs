@@ -1,9 +1,11 @@
 //! Streams named by a pattern, which become streams once the source has said what it has. No I/O here.
 
 use super::PipelinePlan;
+use crate::contract::Contract;
 use rapidbyte_types::{StreamContext, StreamName};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Whether a name as written is a pattern.
 pub(super) fn is_pattern(text: &str) -> bool {
@@ -87,13 +89,20 @@ pub struct StreamPattern {
     template: StreamContext,
     /// The target's name; `*` in it stands for the stream's.
     table: Option<StreamName>,
+    contract: Option<Arc<Contract>>,
 }
 
 impl StreamPattern {
     /// `None` where one of the texts is no pattern.
-    pub(super) fn new(text: &str, exclude: &[String], template: StreamContext, table: Option<StreamName>) -> Option<Self> {
+    pub(super) fn new(
+        text: &str,
+        exclude: &[String],
+        template: StreamContext,
+        table: Option<StreamName>,
+        contract: Option<Arc<Contract>>,
+    ) -> Option<Self> {
         let exclude = exclude.iter().map(|text| NamePattern::new(text)).collect::<Option<_>>()?;
-        Some(Self { what: NamePattern::new(text)?, exclude, template, table })
+        Some(Self { what: NamePattern::new(text)?, exclude, template, table, contract })
     }
 
     /// The pattern as written.
@@ -155,6 +164,7 @@ impl PipelinePlan {
             Err(SelectionError { stream: stream.to_string(), message, hint })
         };
         let mut streams = self.streams.clone();
+        let mut contracts = self.contracts.clone();
         let mut taken: HashMap<&StreamName, &str> = HashMap::new();
         for pattern in &self.patterns {
             let matching: Vec<&StreamName> = found.iter().filter(|name| pattern.takes(name)).collect();
@@ -181,6 +191,9 @@ impl PipelinePlan {
                     );
                 }
                 streams.push(pattern.stream(name));
+                if let Some(contract) = &pattern.contract {
+                    contracts.insert(name.clone(), Arc::clone(contract));
+                }
             }
         }
         let mut targets: HashMap<&StreamName, &StreamName> = HashMap::new();
@@ -191,7 +204,7 @@ impl PipelinePlan {
                 return error(&stream.name, message, hint.to_owned());
             }
         }
-        Ok(Self { streams, patterns: Vec::new(), ..self.clone() })
+        Ok(Self { streams, contracts, patterns: Vec::new(), ..self.clone() })
     }
 }
 

@@ -1,7 +1,8 @@
 //! From the document as written to the plan.
 
 use super::pattern::{StreamPattern, is_pattern};
-use super::{ConnectorPlan, PipelinePlan, Resources, StatePlan, available, reference};
+use super::{ConnectorPlan, PipelinePlan, Resources, StatePlan, available, contract, reference};
+use crate::contract::Contract;
 use crate::error::{ConfigError, ConfigErrorKind, Mark};
 use crate::spec::{ConnectorSpec, DestinationSpec, Marked, PipelineSpec, ResourcesSpec, StateBackend, StateSpec, StreamSpec};
 use rapidbyte_types::{
@@ -10,6 +11,7 @@ use rapidbyte_types::{
 };
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 const DEFAULT_STATE_FILE: &str = ".rapidbyte/state.db";
 const DEFAULT_PARALLELISM: u64 = 4;
@@ -27,9 +29,15 @@ pub(super) fn resolve(spec: PipelineSpec, origin: &Path, base_dir: &Path) -> Res
     available::check("write_mode", destination.write_mode.as_ref(), |mode| mode.as_str())?;
     let mut named = Vec::new();
     let mut patterns = Vec::new();
+    let mut contracts = HashMap::new();
     for one in &streams {
         match stream(one, &destination, &limits, &policies)? {
-            Selected::Stream(stream) => named.push((stream, one.mark)),
+            Selected::Stream(stream, contract) => {
+                if let Some(contract) = contract {
+                    contracts.insert(stream.name.clone(), contract);
+                }
+                named.push((stream, one.mark));
+            }
             Selected::Pattern(pattern) => patterns.push(pattern),
         }
     }
@@ -47,6 +55,7 @@ pub(super) fn resolve(spec: PipelineSpec, origin: &Path, base_dir: &Path) -> Res
         source,
         streams: named.into_iter().map(|(stream, _)| stream).collect(),
         patterns,
+        contracts,
         transforms,
         destination: connector(destination.connector, base_dir)?,
         state: state_plan(state, base_dir)?,
@@ -144,7 +153,7 @@ fn policies(spec: &DestinationSpec) -> Policies {
 
 /// What an entry of `streams` stands for.
 enum Selected {
-    Stream(StreamContext),
+    Stream(StreamContext, Option<Arc<Contract>>),
     Pattern(StreamPattern),
 }
 
@@ -225,11 +234,13 @@ fn stream(spec: &StreamSpec, destination: &DestinationSpec, limits: &Limits, pol
         limits: limits.clone(),
         policies: policies.clone(),
     };
+    let contract = spec.contract.as_ref().map(|written| contract::resolve(written, sync_mode, &context.primary_key));
+    let contract = contract.transpose()?.map(Arc::new);
     if !pattern {
-        return Ok(Selected::Stream(context));
+        return Ok(Selected::Stream(context, contract));
     }
     let exclude = spec.exclude.as_ref().map_or(&[][..], |exclude| &exclude.value);
-    let made = StreamPattern::new(&spec.name.value, exclude, context, table);
+    let made = StreamPattern::new(&spec.name.value, exclude, context, table, contract);
     made.map(Selected::Pattern).ok_or_else(|| {
         error(ConfigErrorKind::InvalidValue, spec.name.mark, format!("`{}` is not a pattern for names", spec.name.shown()))
             .with_hint("patterns, also in `exclude`, are `name` or `namespace.name`, with `*` and `?`")

@@ -27,14 +27,17 @@ fn every_key_has_a_parent_of_the_right_kind_and_parses_its_default() {
             serde_json::from_str::<Value>(default).expect(key.path);
             assert!(!key.required, "{}", key.path);
         }
-        let (parent, is_list) = match key.parent().strip_suffix("[]") {
-            Some(parent) => (parent, true),
-            None => (key.parent(), false),
+        let of = |suffix| key.parent().strip_suffix(suffix);
+        let (parent, is_list, is_map) = match (of("[]"), of("{}")) {
+            (Some(parent), _) => (parent, true, false),
+            (_, Some(parent)) => (parent, false, true),
+            _ => (key.parent(), false, false),
         };
         if !parent.is_empty() {
             let parent = keys().iter().find(|other| other.path == parent).expect(key.path);
             assert_eq!(matches!(parent.kind, KeyKind::ObjectList { .. }), is_list, "{}", key.path);
-            assert_eq!(matches!(parent.kind, KeyKind::Object), !is_list, "{}", key.path);
+            assert_eq!(matches!(parent.kind, KeyKind::NamedObjects { .. }), is_map, "{}", key.path);
+            assert_eq!(matches!(parent.kind, KeyKind::Object), !is_list && !is_map, "{}", key.path);
         }
     }
 }
@@ -63,6 +66,15 @@ fn the_schema_is_draft_7_and_agrees_with_the_reader() {
         ("/source/streams/0", "sync_mode", json!("full"), false),
         ("/source/streams/0", "namespace", json!(null), true),
         ("/source/streams/0", "columns", json!([]), false),
+        ("/source/streams/0", "contract", json!({ "columns": { "id": { "type": "int64", "required": true } } }), true),
+        ("/source/streams/0", "contract", json!({ "columns": { "id": { "range": { "min": 0, "max": "1.5" } } } }), true),
+        ("/source/streams/0", "contract", json!({ "columns": { "id": { "range": { "max": 1.5 } } } }), false),
+        ("/source/streams/0", "contract", json!({ "columns": { "id": { "one_of": [1, "a", true] } } }), true),
+        ("/source/streams/0", "contract", json!({ "columns": { "id": { "one_of": [] } } }), false),
+        ("/source/streams/0", "contract", json!({ "columns": { "id": { "not_null": "yes" } } }), false),
+        ("/source/streams/0", "contract", json!({ "columns": { "id": { "no_rule": true } } }), false),
+        ("/source/streams/0", "contract", json!({ "columns": {} }), false),
+        ("/source/streams/0", "contract", json!({ "other_columns": "fail" }), false),
         ("/source", "streams", json!([]), false),
         ("/destination", "config", json!({ "anything": { "goes": 1 } }), true),
     ] {

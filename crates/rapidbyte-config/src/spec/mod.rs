@@ -1,8 +1,10 @@
 //! A pipeline as written: typed, each value with its place, nothing filled in.
 
+mod contract;
 mod reader;
 mod size;
 
+pub use contract::{ColumnSpec, ContractSpec, RangeSpec};
 pub use size::parse_size;
 
 use crate::document::{self, Node};
@@ -100,6 +102,8 @@ pub struct StreamSpec {
     pub columns: Option<Marked<Vec<String>>>,
     /// `filter`.
     pub filter: Option<Marked<String>>,
+    /// `contract`.
+    pub contract: Option<ContractSpec>,
     /// `destination.table`.
     pub table: Option<Marked<String>>,
     /// `destination.write_mode`.
@@ -237,6 +241,7 @@ fn read_stream(table: &Table<'_>) -> Result<StreamSpec, ConfigError> {
         null_cursor: table.word("null_cursor")?,
         columns: table.text_list("columns")?,
         filter: table.text("filter")?,
+        contract: table.object("contract")?.map(|table| contract::read(&table)).transpose()?,
         table: destination.map(|table| table.text("table")).transpose()?.flatten(),
         write_mode: destination.map(|table| table.word("write_mode")).transpose()?.flatten(),
         primary_key: destination.map(|table| table.text_list("primary_key")).transpose()?.flatten(),

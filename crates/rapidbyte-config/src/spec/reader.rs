@@ -194,16 +194,62 @@ impl<'n> Table<'n> {
 
     pub(super) fn text_list(&self, key: &str) -> Result<Option<Marked<Vec<String>>>, ConfigError> {
         let Some(found) = self.get(key)? else { return Ok(None) };
+        self.items(key, &found, "strings", Self::text_of).map(Some)
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<Option<Marked<bool>>, ConfigError> {
+        let Some(found) = self.get(key)? else { return Ok(None) };
+        match found.node.value {
+            NodeValue::Bool(value) => Ok(Some(marked(value, found.node))),
+            _ => Err(self.wrong_type(&found, "`true` or `false`")),
+        }
+    }
+
+    /// A single value as exact text.
+    fn exact(&self, found: &Found<'_>) -> Result<Marked<String>, ConfigError> {
+        let text = match &found.node.value {
+            NodeValue::Text(text) if text.contains('\0') => return Err(self.invalid(found, "holds a zero character")),
+            NodeValue::Text(text) => text.clone(),
+            NodeValue::Bool(value) => value.to_string(),
+            NodeValue::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+            // By now it is the nearest double, which may be another number than the one that was written.
+            NodeValue::Number(_) => {
+                return Err(self
+                    .invalid(found, "has a fraction or an exponent, and would not be taken exactly")
+                    .with_hint("put the value in quotes"));
+            }
+            _ => return Err(self.wrong_type(found, "a single value")),
+        };
+        Ok(marked(text, found.node))
+    }
+
+    pub(super) fn scalar(&self, key: &str) -> Result<Option<Marked<String>>, ConfigError> {
+        self.get(key)?.map(|found| self.exact(&found)).transpose()
+    }
+
+    pub(super) fn scalar_list(&self, key: &str) -> Result<Option<Marked<Vec<String>>>, ConfigError> {
+        let Some(found) = self.get(key)? else { return Ok(None) };
+        self.items(key, &found, "values", Self::exact).map(Some)
+    }
+
+    /// A list with at least one item, each once.
+    fn items(
+        &self,
+        key: &str,
+        found: &Found<'n>,
+        what: &str,
+        read: impl Fn(&Self, &Found<'n>) -> Result<Marked<String>, ConfigError>,
+    ) -> Result<Marked<Vec<String>>, ConfigError> {
         let NodeValue::List(items) = &found.node.value else {
-            return Err(self.wrong_type(&found, "a list of strings").with_hint(format!("write `{key}: [a, b]`")));
+            return Err(self.wrong_type(found, &format!("a list of {what}")).with_hint(format!("write `{key}: [a, b]`")));
         };
         if items.is_empty() {
-            return Err(self.invalid(&found, "is an empty list").with_hint("name at least one, or leave the key out"));
+            return Err(self.invalid(found, "is an empty list").with_hint("name at least one, or leave the key out"));
         }
         let mut texts = Vec::with_capacity(items.len());
         let mut seen = std::collections::HashSet::new();
         for node in items {
-            let text = self.text_of(&Found { info: found.info, node })?;
+            let text = read(self, &Found { info: found.info, node })?;
             if !seen.insert(text.value.clone()) {
                 let message = format!("`{}` names `{}` twice", self.path_of(key), text.shown());
                 return Err(error(ConfigErrorKind::InvalidValue, node.mark, message));
@@ -211,7 +257,7 @@ impl<'n> Table<'n> {
             texts.push(text.value);
         }
         let from_env = items.iter().any(|node| node.from_env);
-        Ok(Some(Marked { value: texts, mark: found.node.mark, from_env }))
+        Ok(Marked { value: texts, mark: found.node.mark, from_env })
     }
 
     pub(super) fn config(&self, key: &str) -> Result<Value, ConfigError> {
@@ -228,6 +274,19 @@ impl<'n> Table<'n> {
 
     pub(super) fn required_object(&self, key: &str) -> Result<Table<'n>, ConfigError> {
         self.required(key).and_then(|found| Table::open(found.node, &self.path_of(key)))
+    }
+
+    /// Mappings under names of the document's own choice.
+    pub(super) fn named_objects(&self, key: &str) -> Result<Vec<(String, Table<'n>)>, ConfigError> {
+        let Some(found) = self.get(key)? else { return Ok(Vec::new()) };
+        let NodeValue::Map(entries) = &found.node.value else { return Err(self.wrong_type(&found, "a mapping")) };
+        if let KeyKind::NamedObjects { max } = found.info.kind
+            && !(1..=max).contains(&entries.len())
+        {
+            return Err(self.invalid(&found, &format!("has {} entries, not within 1 and {max}", entries.len())));
+        }
+        let path = format!("{}{{}}", self.path_of(key));
+        entries.iter().map(|entry| Ok((entry.key.clone(), Table::open(&entry.value, &path)?))).collect()
     }
 
     pub(super) fn objects(&self, key: &str) -> Result<Vec<Table<'n>>, ConfigError> {

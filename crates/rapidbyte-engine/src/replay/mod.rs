@@ -4,7 +4,7 @@
 //! whatever dies and whenever, the same replay is gone on with, and finds at the destination how far it has come.
 
 mod records;
-mod values;
+pub(crate) mod values;
 
 pub(crate) use records::encode_schema;
 

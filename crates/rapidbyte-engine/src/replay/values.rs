@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Which text is wrong, and how.
-type Wrong = (usize, String);
+pub(crate) type Wrong = (usize, String);
 
 fn each<T>(texts: &[Option<&str>], of: &DataType, read: impl Fn(&str) -> Option<T>) -> Result<Vec<Option<T>>, Wrong> {
     let one = |(at, text): (usize, &Option<&str>)| match text {
@@ -43,7 +43,7 @@ where
 }
 
 /// A column from the texts of its values.
-pub(super) fn array(field: &Field, texts: &[Option<&str>]) -> Result<ArrayRef, Wrong> {
+pub(crate) fn array(field: &Field, texts: &[Option<&str>]) -> Result<ArrayRef, Wrong> {
     let of = field.data_type();
     Ok(match of {
         DataType::Null => match texts.iter().position(Option::is_some) {
@@ -291,7 +291,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 
 /// Days since 1970-01-01 of `2024-02-29`, `+10000-01-01` or `-0043-03-15` (Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms").
-fn date(text: &str) -> Option<i64> {
+pub(crate) fn date(text: &str) -> Option<i64> {
     let (sign, digits) = match text.as_bytes().first()? {
         b'-' => (-1, &text[1..]),
         b'+' => (1, &text[1..]),
@@ -334,7 +334,7 @@ fn parts(text: &str, digits: usize) -> Option<i64> {
 }
 
 /// `13:37:00.123`, up to `24:00:00`.
-fn time(text: &str, digits: usize) -> Option<i64> {
+pub(crate) fn time(text: &str, digits: usize) -> Option<i64> {
     let mut pieces = text.splitn(3, ':');
     let (hour, minute, second) = (pieces.next()?, pieces.next()?, pieces.next()?);
     let (hour, minute): (i64, i64) = (parts(hour, 0)?, parts(minute, 0)?);

@@ -5,6 +5,7 @@
 //! keys of a connector those of the schema in its manifest: one without a pair fails its test, and so does a pair without a key.
 
 mod connectors;
+mod contract;
 mod datagen;
 mod files;
 mod incremental;
@@ -140,6 +141,9 @@ fn leaves(root: &Value, schema: &Value, path: &str, found: &mut BTreeSet<String>
     if schema["items"].is_object() {
         leaves(root, &schema["items"], &format!("{path}[]"), found);
     }
+    if schema["additionalProperties"].is_object() {
+        leaves(root, &schema["additionalProperties"], &format!("{path}{{}}"), found);
+    }
     for branches in ["allOf", "anyOf", "oneOf"] {
         for branch in schema[branches].as_array().into_iter().flatten() {
             leaves(root, branch, path, found);
@@ -188,6 +192,7 @@ fn keys_are_found_wherever_a_schema_has_them() {
             "plain": { "type": "string" },
             "object": { "properties": { "inner": {} } },
             "list": { "items": { "properties": { "entry": {} } } },
+            "map": { "additionalProperties": { "properties": { "named": {} } } },
             "words": { "items": { "type": "string" } },
             "shared": { "$ref": "#/definitions/shared" },
             "either": { "oneOf": [ { "type": "string" }, { "properties": { "branch": {} } } ] },
@@ -198,5 +203,8 @@ fn keys_are_found_wherever_a_schema_has_them() {
     let mut found = BTreeSet::new();
     leaves(&schema, &schema, "", &mut found);
     let found: Vec<_> = found.iter().map(String::as_str).collect();
-    assert_eq!(found, ["beside", "either.branch", "list[].entry", "object.inner", "plain", "shared.pointed", "words"]);
+    assert_eq!(
+        found,
+        ["beside", "either.branch", "list[].entry", "map{}.named", "object.inner", "plain", "shared.pointed", "words"]
+    );
 }

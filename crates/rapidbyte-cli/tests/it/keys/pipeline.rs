@@ -1,6 +1,6 @@
 //! The keys of a pipeline.
 
-use super::{Pair, Pipeline, Shown, incremental, pair, reading};
+use super::{Pair, Pipeline, Shown, contract, incremental, pair, reading};
 use rapidbyte_testkit::Postgres;
 
 const REFUSED: &str = "is not available yet";
@@ -199,6 +199,7 @@ pub(super) fn pairs() -> Vec<Pair> {
             many("compression: zstd").shows("compressed to "),
         ),
     ];
+    all.extend(contract::of_pipeline());
     all.extend(incremental::of_pipeline());
     all.extend(reading::of_pipeline());
     all

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `value` | the column's type | the value, where it fits |
 //! | `send` | binary | else the value in the source's own binary form |
-//! | `text` | utf8 | and its exact text, as [`crate::text`] would write it |
+//! | `text` | utf8 | and its exact text, as [`super::text`] would write it |
 //!
 //! The struct is null where the column is. Destinations that know the source's form write `send` as it is; others follow their
 //! policy for values they can't hold, with `text` at hand. Columns to which this may happen say so from the beginning.

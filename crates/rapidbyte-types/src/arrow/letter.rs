@@ -5,15 +5,16 @@
 //!  "note": {"type": "Utf8", "value": null, "metadata": {"rapidbyte.pg.type": "text"}}}
 //! ```
 //!
-//! `type` is the Arrow type, `value` the text that [`crate::text`] writes, `metadata` that of the field. A column that is
+//! `type` is the Arrow type, `value` the text that [`super::text`] writes, `metadata` that of the field. A column that is
 //! [split] has the type and the JSON text of its struct, so that nothing of it is lost. `not_null` stands only
 //! where it is true. A value that is not at hand (a record that was too large to be read) has `omitted` in place of `value`,
 //! with a word on why.
 
-use crate::text::{ColumnText, TextKind, push_json_string};
-use crate::{ConnectorError, DeadLetter, ErrorCategory, split};
-use arrow_array::RecordBatch;
-use arrow_schema::Field;
+use super::split;
+use super::text::{ColumnText, TextKind, push_json_string};
+use crate::{ConnectorError, DeadLetter, ErrorCategory};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Field, Fields};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Letters between two commits; more end the run.
@@ -62,8 +63,12 @@ fn frame(field: &Field) -> (String, String) {
 impl<'a> RowText<'a> {
     /// Looks at the columns. A type without an exact text is an error that names the column.
     pub fn new(batch: &'a RecordBatch) -> Result<Self, ConnectorError> {
-        let schema = batch.schema_ref();
-        let entry = |(field, array): (&'a std::sync::Arc<Field>, _)| {
+        Self::of(batch.schema_ref().fields(), batch.columns())
+    }
+
+    /// As [`RowText::new`], of columns that need not fit their fields: a record may hold the NULL that its column may not.
+    pub fn of(fields: &Fields, columns: &'a [ArrayRef]) -> Result<Self, ConnectorError> {
+        let entry = |(field, array): (&std::sync::Arc<Field>, &'a ArrayRef)| {
             let (head, tail) = frame(field);
             // The members of a split column are told one by one.
             let plain = if split::is_split(field) {
@@ -73,12 +78,17 @@ impl<'a> RowText<'a> {
             };
             Ok(Entry { head, texts: ColumnText::quoting_decimals(&plain, array)?, tail })
         };
-        let columns = schema.fields().iter().zip(batch.columns()).map(entry).collect::<Result<_, ConnectorError>>()?;
+        let columns = fields.iter().zip(columns).map(entry).collect::<Result<_, ConnectorError>>()?;
         Ok(Self { columns })
     }
 
     /// The record of a row.
     pub fn json(&self, row: usize) -> String {
+        self.json_with(row, |_| None)
+    }
+
+    /// The record of a row in which some columns have another text than their value's, by their place.
+    pub fn json_with(&self, row: usize, other: impl Fn(usize) -> Option<String>) -> String {
         let mut out = String::from("{");
         let mut text = String::new();
         for (at, entry) in self.columns.iter().enumerate() {
@@ -87,10 +97,15 @@ impl<'a> RowText<'a> {
             }
             out.push_str(&entry.head);
             out.push_str("\"value\":");
-            text.clear();
-            match entry.texts.write(row, &mut text) {
-                TextKind::Null => out.push_str("null"),
-                TextKind::Bare | TextKind::Quoted => push_json_string(&text, &mut out),
+            match other(at) {
+                Some(other) => push_json_string(&other, &mut out),
+                None => {
+                    text.clear();
+                    match entry.texts.write(row, &mut text) {
+                        TextKind::Null => out.push_str("null"),
+                        TextKind::Bare | TextKind::Quoted => push_json_string(&text, &mut out),
+                    }
+                }
             }
             out.push_str(&entry.tail);
         }
@@ -170,7 +185,7 @@ pub fn too_many() -> ConnectorError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, StringArray, StructArray};
+    use arrow_array::{Decimal128Array, Float64Array, Int64Array, StringArray, StructArray};
     use arrow_schema::{DataType, Schema};
     use std::collections::HashMap;
     use std::sync::Arc;

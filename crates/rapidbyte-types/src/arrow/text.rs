@@ -4,7 +4,8 @@
 //! form that reads back the same, dates and times in ISO 8601 with the digits of their unit (`Z` after those with a time
 //! zone, which are instants), bytes in Base64, UUIDs with dashes, lists and structs as JSON.
 
-use crate::{ConnectorError, split};
+use super::split;
+use crate::ConnectorError;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
@@ -197,6 +198,16 @@ fn push_time(value: i64, (per_second, digits): (i64, usize), out: &mut String) {
     let seconds = value.div_euclid(per_second);
     put(out, format_args!("{:02}:{:02}:{:02}", seconds.div_euclid(3600), seconds / 60 % 60, seconds % 60));
     push_fraction(value.rem_euclid(per_second), digits, out);
+}
+
+/// Appends a time of day in parts of a second: `13:37:00.500`.
+pub fn push_time_of_day(value: i64, of: TimeUnit, out: &mut String) {
+    push_time(value, unit(of), out);
+}
+
+/// Appends a moment in parts of a second since 1970: `2024-02-29T13:37:00.500`, with `Z` if it is an instant.
+pub fn push_instant(value: i64, of: TimeUnit, zoned: bool, out: &mut String) {
+    push_timestamp(value, unit(of), zoned, out);
 }
 
 fn push_timestamp(value: i64, unit: (i64, usize), zoned: bool, out: &mut String) {

@@ -106,8 +106,8 @@ impl BatchDecoder {
     }
 
     /// The batch in `bytes`. Buffers point into `bytes` where alignment allows.
-    pub fn decode(&mut self, bytes: Vec<u8>) -> Result<RecordBatch, ConnectorError> {
-        let whole = Buffer::from_vec(bytes);
+    pub fn decode(&mut self, bytes: impl Into<Buffer>) -> Result<RecordBatch, ConnectorError> {
+        let whole: Buffer = bytes.into();
         let mut at = 0;
         loop {
             let (head, rest) = split_message(&whole[at..])?;
