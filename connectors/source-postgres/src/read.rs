@@ -11,8 +11,8 @@ use crate::types::Kind;
 use postgres_wire::{Connection, CopyOut, CopyOutError, TransactionStatus, quote_ident, quote_literal, quote_qualified};
 use rapidbyte_sdk::letter::{letter, partial_json};
 use rapidbyte_sdk::{
-    ConnectorError, DataErrorPolicy, ErrorScope, NoRowFilter, Position, ReadPerf, ReadRequest, ReadSummary, RowFilter, SchemaId,
-    SourceOutput, StreamContext, SyncMode, host_ffi,
+    ConnectorError, CursorType, DataErrorPolicy, ErrorScope, NoRowFilter, Position, ReadPerf, ReadRequest, ReadSummary, RowFilter,
+    SchemaId, SourceOutput, StreamContext, SyncMode, host_ffi,
 };
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -84,7 +84,9 @@ pub(crate) fn read(
     output: &mut SourceOutput,
 ) -> Result<ReadSummary, ConnectorError> {
     let full = request.streams.iter().any(|stream| stream.sync_mode != SyncMode::Incremental);
-    if request.follow || (full && request.resume.is_some()) {
+    // The load of a stream of changes says at its end where they begin, and there only.
+    let complete = request.resume.as_ref().is_some_and(|position| position.kind == CursorType::Lsn);
+    if request.follow || (full && request.resume.is_some() && !complete) {
         return Err(ConnectorError::config("not_resumable", "a full refresh can neither be resumed nor followed")
             .with_hint("start the load again"));
     }
@@ -103,7 +105,7 @@ pub(crate) fn read(
         let index = u32::try_from(index).map_err(|_| ConnectorError::internal("streams", "too many streams in a task"))?;
         let (schema, table) = source.table(&stream.name);
         let place = (source.connect.user.as_str(), schema, table);
-        let wanted = Wanted { stream, index, share: share.as_ref(), resume: request.resume.as_ref() };
+        let wanted = Wanted { stream, index, share: share.as_ref(), resume: request.resume.as_ref(), token: &request.token };
         read_stream(&mut connection, &wanted, place, output, &mut perf)
             .map_err(|error| with_grant(error, &source.connect.user, schema, table))?;
     }
@@ -268,11 +270,13 @@ struct Wanted<'w> {
     index: u32,
     share: Option<&'w Share>,
     resume: Option<&'w Position>,
+    /// The plan's.
+    token: &'w [u8],
 }
 
 fn read_stream(
     connection: &mut Connection,
-    &Wanted { stream, index, share, resume }: &Wanted<'_>,
+    &Wanted { stream, index, share, resume, token }: &Wanted<'_>,
     (user, schema, table): (&str, &str, &str),
     output: &mut SourceOutput,
     perf: &mut ReadPerf,
@@ -293,6 +297,9 @@ fn read_stream(
     }
     let mut run = table.announce(connection, output)?;
     perf.query_ns += nanos(started.elapsed());
+    if stream.sync_mode == SyncMode::Cdc && resume.is_some() {
+        return Ok(());
+    }
     let froms = match share {
         Some(share) => shares::froms(connection, share)?,
         None => vec![(from_clause(&relation)?, None)],
@@ -304,6 +311,9 @@ fn read_stream(
     }
     // Behind a barrier of our own it would be chance whether its commit comes first.
     host_ffi::mark("source.copy.after");
+    if stream.sync_mode == SyncMode::Cdc {
+        output.barrier(&cdc::begins_at(token, relation.oid)?)?;
+    }
     Ok(())
 }
 

@@ -52,6 +52,17 @@ impl Position {
     pub fn new(kind: CursorType, value: impl Into<String>) -> Self {
         Self { kind, value: value.into() }
     }
+
+    /// The byte of the log that a position of type `lsn` names: two halves of up to eight hexadecimal digits, as in `16/B374D848`.
+    /// `None` for positions of other types, and for what is no such text.
+    pub fn lsn(&self) -> Option<u64> {
+        let half = |part: &str| match part.len() {
+            1..=8 if part.bytes().all(|byte| byte.is_ascii_hexdigit()) => u64::from_str_radix(part, 16).ok(),
+            _ => None,
+        };
+        let (high, low) = self.value.split_once('/').filter(|_| self.kind == CursorType::Lsn)?;
+        Some(half(high)? << 32 | half(low)?)
+    }
 }
 
 /// The bounds a stream runs under. A zero checkpoint interval means "no such limit".

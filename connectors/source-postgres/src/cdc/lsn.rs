@@ -41,10 +41,7 @@ impl Lsn {
 
     /// What a position of ours says.
     pub(crate) fn of(position: &Position) -> Result<Self, ConnectorError> {
-        let place = match position.kind {
-            CursorType::Lsn => position.value.parse().ok(),
-            _ => None,
-        };
+        let place = position.lsn().map(Self);
         place.ok_or_else(|| {
             ConnectorError::data("source_changed", "a position of changes was written by something else than this connector")
                 .with_hint("give the pipeline another name, so that it begins anew")

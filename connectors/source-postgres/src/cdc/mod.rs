@@ -19,7 +19,7 @@ mod text;
 
 pub(crate) use check::check;
 pub(crate) use config::{CdcConfig, Names};
-pub(crate) use plan::{Planner, plan, snapshot_of};
+pub(crate) use plan::{Planner, begins_at, plan, snapshot_of};
 pub(crate) use read::read;
 pub(crate) use slot::{confirm, teardown};
 

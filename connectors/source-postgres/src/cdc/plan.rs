@@ -7,7 +7,7 @@ use super::{logged_columns, publication, source_changed};
 use crate::PostgresSource;
 use crate::catalog::{Relation, columns_of, find_relation, missing_table};
 use postgres_wire::{Connection, quote_qualified};
-use rapidbyte_sdk::{ConnectorError, Generation, Partition, PartitionPlan, PlanRequest, host_ffi};
+use rapidbyte_sdk::{ConnectorError, Generation, Partition, PartitionPlan, PlanRequest, Position, host_ffi};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -85,6 +85,11 @@ impl Token {
 pub(crate) fn snapshot_of(token: &[u8], table: u32) -> Result<String, ConnectorError> {
     let id = Token::read(token)?.snapshots.remove(&table);
     id.ok_or_else(|| ConnectorError::internal("token", "the plan has no snapshot for this table"))
+}
+
+/// Where the changes of a table begin: each that its load has not seen was committed behind it.
+pub(crate) fn begins_at(token: &[u8], table: u32) -> Result<Position, ConnectorError> {
+    Ok(Token::read(token)?.cut(table)?.low.position())
 }
 
 /// Takes a snapshot and keeps it for as long as its session lives.

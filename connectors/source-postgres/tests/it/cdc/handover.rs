@@ -1,6 +1,6 @@
 //! From the load to the changes, with writers at work throughout.
 
-use super::{Pipeline, Target, server};
+use super::{Pipeline, Target, generation, server};
 use postgres_wire::test_server::PostgresServer;
 use rapidbyte_sdk::{Position, Source};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,6 +83,26 @@ fn transactions_open_at_the_cut_come_as_changes_and_others_do_not() {
     let mut changed: Vec<String> = pipeline.changes(None).changes(0).iter().map(|row| row["id"].clone()).collect();
     changed.sort();
     assert_eq!(changed, ["2", "4"]);
+}
+
+#[test]
+fn a_load_says_at_its_end_where_its_changes_begin() {
+    let mut pipeline = Pipeline::new(server(), "begins", &["begins"]);
+    pipeline.sql("CREATE TABLE begins (id int PRIMARY KEY); INSERT INTO begins VALUES (1)");
+    pipeline.load();
+    // The snapshot of another plan, held while it is read, and read on once more after the last row.
+    let mut planner = pipeline.source();
+    pipeline.loads.clear();
+    let plan = planner.plan_partitions(&pipeline.request(0, 4)).unwrap();
+    pipeline.sql("INSERT INTO begins VALUES (2)");
+    pipeline.loads.push(generation(&plan));
+    let end = pipeline.load_from(0, &plan.token, None);
+    assert_eq!(end.host.batches(0).unwrap().iter().map(arrow_array::RecordBatch::num_rows).sum::<usize>(), 1);
+    let again = pipeline.load_from(0, &plan.token, Some(&end.end()));
+    assert!(again.barriers().is_empty() && again.host.batches(0).unwrap().is_empty());
+    planner.close().unwrap();
+    let changed: Vec<String> = pipeline.changes(Some(&end.end())).changes(0).iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(changed, ["2"]);
 }
 
 #[test]

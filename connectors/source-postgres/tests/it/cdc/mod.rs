@@ -133,10 +133,7 @@ impl<'s> Pipeline<'s> {
         let mut planner = self.source();
         let plans: Vec<PartitionPlan> =
             (0..self.streams.len()).map(|index| planner.plan_partitions(&self.request(index, 4)).unwrap()).collect();
-        self.loads = plans
-            .iter()
-            .map(|plan| Generation { number: 1, snapshot: plan.snapshot.clone(), partitions: plan.partitions.clone() })
-            .collect();
+        self.loads = plans.iter().map(generation).collect();
         let token = plans.last().unwrap().token.clone();
         let loads = (0..self.streams.len()).map(|index| self.read_load(index, &token)).collect();
         planner.close().unwrap();
@@ -149,6 +146,11 @@ impl<'s> Pipeline<'s> {
 
     /// The initial load as Arrow.
     pub(crate) fn load_batches(&self, index: usize, token: &[u8]) -> Vec<RecordBatch> {
+        self.load_from(index, token, None).host.batches(0).unwrap()
+    }
+
+    /// The initial load, or what comes of it behind a position.
+    pub(crate) fn load_from(&self, index: usize, token: &[u8], resume: Option<&Position>) -> Read {
         let host = FakeHost::install();
         let mut output = host.source_output();
         let request = ReadRequest {
@@ -156,11 +158,11 @@ impl<'s> Pipeline<'s> {
             streams: vec![self.streams[index].clone()],
             partition: Some(self.loads[index].partitions[0].clone()),
             token: token.to_vec(),
-            resume: None,
+            resume: resume.cloned(),
             follow: false,
         };
         self.source().read(&request, &mut output).unwrap();
-        host.batches(0).unwrap()
+        Read { emitted: host.emitted(), host }
     }
 
     /// The plan for reading changes, on an instance of its own.
@@ -203,6 +205,11 @@ impl<'s> Pipeline<'s> {
     pub(crate) fn confirm(&self, position: &Position) {
         self.source().confirm(position).unwrap();
     }
+}
+
+/// A planned load, as a destination keeps it.
+pub(crate) fn generation(plan: &PartitionPlan) -> Generation {
+    Generation { number: 1, snapshot: plan.snapshot.clone(), partitions: plan.partitions.clone() }
 }
 
 /// A destination that merges by the first column.
