@@ -144,6 +144,9 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
         WriteMode::Replace => wanted.push("DELETE"),
         WriteMode::Upsert => wanted.extend(["UPDATE", "SELECT"]),
     }
+    if (stream.sync_mode, stream.write_mode) == (SyncMode::Cdc, WriteMode::Upsert) {
+        wanted.push("DELETE");
+    }
     let user = session.query("SELECT current_user")?;
     let user = quote_ident(user.first().and_then(|row| row.get(0)).unwrap_or_default())?;
     let (usage, missing) = rights(session, target, &wanted)?;
@@ -166,12 +169,12 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
     {
         return Ok((failed("", error), true));
     }
-    if stream.sync_mode == SyncMode::Incremental
+    if stream.sync_mode != SyncMode::FullRefresh
         && let Err(error) = merge::refuse_unlogged(target, &relation)
     {
         return Ok((failed("", error), true));
     }
-    if stream.write_mode == WriteMode::Replace
+    if wanted.contains(&"DELETE")
         && let Err(error) = sees_all_rows(session, target)
     {
         return Ok((failed("", error), true));

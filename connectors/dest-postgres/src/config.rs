@@ -19,6 +19,9 @@ pub(crate) struct OwnConfig {
     /// Whether `upsert` leaves rows alone that are what has come.
     #[serde(default)]
     pub(crate) upsert_skip_identical: bool,
+    /// What becomes of rows that the source has deleted, where changes are merged.
+    #[serde(default)]
+    pub(crate) deletes: Deletes,
     /// The table of rows that could not be written, in `schema`.
     #[serde(default = "default_dlq_table")]
     pub(crate) dlq_table: String,
@@ -56,6 +59,17 @@ pub(crate) enum LoadMethod {
     Copy,
     /// INSERT with binary parameters.
     Insert,
+}
+
+/// What becomes of rows that the source has deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Deletes {
+    /// They are deleted.
+    #[default]
+    Hard,
+    /// They stay, with the time of their deletion in `_rb_deleted_at`.
+    Soft,
 }
 
 fn default_dlq_table() -> String {

@@ -93,7 +93,7 @@ fn effects(
 ) -> Result<Vec<Effect>, ConnectorError> {
     let PlannedStream { context, schema } = stream;
     let name = context.name.to_string();
-    let mut layout = layout::plan(session, schema, &name, target, own.missing_types)?;
+    let mut layout = layout::plan(session, schema, &name, target, own.missing_types, false)?;
     let mut found = made(session, EffectKind::Create, |sql| match sql.starts_with("CREATE SCHEMA") {
         true => format!("the schema `{}` is made", target.schema),
         false => "a type of the source is made".to_owned(),

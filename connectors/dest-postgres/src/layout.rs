@@ -1,6 +1,7 @@
 //! From an announced schema to the columns of a table, and the codecs that fill them.
 
 use crate::catalog::{self, Known};
+use crate::changes;
 use crate::config::MissingTypes;
 use crate::encode::Codec;
 use crate::evolution::Conversion;
@@ -68,13 +69,14 @@ impl Layout {
 }
 
 /// Plans every column of a schema that goes into `target`. Types the source names are used where this server has them or can be
-/// given them; else the Arrow type decides.
+/// given them; else the Arrow type decides. Only batches of changes have columns of ours.
 pub(crate) fn plan(
     session: &mut Session,
     schema: &Schema,
     stream: &str,
     target: &Table,
     missing_types: MissingTypes,
+    of_changes: bool,
 ) -> Result<Layout, ConnectorError> {
     if schema.fields().len() > MAX_COLUMNS {
         return Err(ConnectorError::schema(
@@ -86,7 +88,9 @@ pub(crate) fn plan(
     let mut seen = HashSet::new();
     let mut marks = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
-        check_column(field.name())?;
+        if !(of_changes && changes::is_own(field.name())) {
+            check_column(field.name())?;
+        }
         quote_ident(field.name())?;
         if !seen.insert(field.name()) {
             return Err(ConnectorError::schema(
@@ -94,7 +98,7 @@ pub(crate) fn plan(
                 format!("stream `{stream}` has two columns `{}`", field.name()),
             ));
         }
-        let of_field = Marks::of(field).map_err(|encoding| {
+        let mut of_field = Marks::of(field).map_err(|encoding| {
             ConnectorError::schema(
                 "unknown_encoding",
                 format!(
@@ -105,6 +109,9 @@ pub(crate) fn plan(
             )
             .with_hint("update this connector")
         })?;
+        if of_changes && field.name() == changes::LSN {
+            of_field.pg_type = Some("pg_lsn");
+        }
         marks.push(of_field);
     }
     let local = user_types::settle(session, &marks, &target.schema, missing_types, stream)?;
@@ -130,7 +137,8 @@ pub(crate) fn plan(
             name: field.name().clone(),
             staged: staged.sql,
             published,
-            not_null: !field.is_nullable(),
+            // A change tells less than a row, whatever its table says.
+            not_null: if of_changes { marks.not_null } else { !field.is_nullable() },
             key: marks.pk_ord,
             generated: marks.generated,
             identity: marks.identity,

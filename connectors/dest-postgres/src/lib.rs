@@ -2,6 +2,7 @@
 //! and a publication that readers see as one act.
 
 mod catalog;
+mod changes;
 mod check;
 mod config;
 mod digest;
@@ -21,6 +22,7 @@ mod publish;
 mod references;
 mod rejects;
 mod session;
+mod share;
 mod teardown;
 mod tolerant;
 mod types;
@@ -55,12 +57,13 @@ impl PostgresDestination {
     }
 }
 
-/// Modes of later versions are refused here too, whatever the host has let through.
+/// What would put new rows in the place of everything is refused here too, whatever the host has let through.
 fn check_mode(context: &StreamContext) -> Result<(), ConnectorError> {
     let hint = match (context.sync_mode, context.write_mode) {
-        (SyncMode::FullRefresh, _) | (SyncMode::Incremental, WriteMode::Append | WriteMode::Upsert) => return Ok(()),
-        (SyncMode::Incremental, WriteMode::Replace) => "use `write_mode: append` or `write_mode: upsert`",
-        (SyncMode::Cdc, _) => "use `sync_mode: full_refresh` or `sync_mode: incremental`",
+        (SyncMode::FullRefresh, _) | (SyncMode::Incremental | SyncMode::Cdc, WriteMode::Append | WriteMode::Upsert) => {
+            return Ok(());
+        }
+        (SyncMode::Incremental | SyncMode::Cdc, WriteMode::Replace) => "use `write_mode: append` or `write_mode: upsert`",
     };
     Err(ConnectorError::config(
         "unsupported_mode",

@@ -1,6 +1,7 @@
 //! Rows of staging into the target: added, or merged by key.
 
 use crate::catalog::{self, Relation};
+use crate::changes;
 use crate::evolution::Arrival;
 use crate::identity;
 use crate::ledger::{self, Columns, Load};
@@ -10,7 +11,7 @@ use crate::rejects::Rejects;
 use crate::session::Session;
 use crate::tolerant;
 use postgres_wire::quote_ident;
-use rapidbyte_sdk::{ConnectorError, NewColumnPolicy, StreamContext, WriteMode};
+use rapidbyte_sdk::{ConnectorError, NewColumnPolicy, StreamContext, SyncMode, WriteMode};
 
 /// The columns by which rows are merged: those of the pipeline, else the source's own key. Empty where nothing is merged.
 pub(crate) fn key_of(context: &StreamContext, columns: &Columns) -> Result<Vec<String>, ConnectorError> {
@@ -143,22 +144,24 @@ pub(crate) fn primary_key(key: &[String]) -> Result<String, ConnectorError> {
     Ok(format!("PRIMARY KEY ({})", list(key)?))
 }
 
-fn list(names: &[String]) -> Result<String, ConnectorError> {
+pub(crate) fn list(names: &[String]) -> Result<String, ConnectorError> {
     let quoted: Vec<String> = names.iter().map(|name| quote_ident(name)).collect::<Result<_, _>>()?;
     Ok(quoted.join(", "))
 }
 
 /// How the rows of staging come into a target that is there.
 pub(crate) struct Insertion {
-    into: String,
-    from: String,
-    names: String,
-    staging: String,
-    target: Table,
+    pub(crate) into: String,
+    pub(crate) from: String,
+    pub(crate) names: String,
+    pub(crate) staging: String,
+    pub(crate) target: Table,
+    /// The columns that are written.
+    pub(crate) columns: Vec<String>,
     /// The quoted key, and what is done with a row whose key is there.
-    merged: Option<(String, String)>,
+    pub(crate) merged: Option<(String, String)>,
     /// It has identity columns.
-    numbered: bool,
+    pub(crate) numbered: bool,
     /// The statement that lets its deferred constraints be checked at once; empty if it has none.
     pub(crate) checks: String,
     /// Columns of the key that may be empty in staging.
@@ -185,7 +188,7 @@ impl Insertion {
         for column in columns {
             let left_out = match relation.columns.iter().find(|known| known.name == column.name) {
                 Some(known) => known.generated,
-                None => context.policies.new_column == NewColumnPolicy::Ignore,
+                None => context.policies.new_column == NewColumnPolicy::Ignore && !changes::is_own(&column.name),
             };
             if left_out {
                 continue;
@@ -206,7 +209,9 @@ impl Insertion {
                 let beside: Vec<&str> =
                     into.iter().map(|(name, _)| *name).filter(|name| key.iter().all(|part| part != name)).collect();
                 identity::refuse_updates(target, &relation, &beside)?;
-                Some((list(key)?, conflict_action(&into, key, skip_identical)))
+                let marks = relation.columns.iter().any(|known| known.name == changes::DELETED_AT);
+                let revived = (marks && context.sync_mode == SyncMode::Cdc).then_some(changes::DELETED_AT);
+                Some((list(key)?, conflict_action(&into, key, skip_identical, revived)))
             }
         };
         let nullable = |name: &&String| !columns.iter().any(|column| column.name == **name && column.not_null);
@@ -216,6 +221,7 @@ impl Insertion {
             names: names.join(", "),
             staging: load.staging.quoted()?,
             target: target.clone(),
+            columns: into.iter().map(|(name, _)| (*name).to_owned()).collect(),
             numbered: relation.columns.iter().any(|known| known.identity.is_some()),
             checks: own_checks(session, target)?,
             merged,
@@ -301,14 +307,17 @@ fn own_checks(session: &mut Session, target: &Table) -> Result<String, Connector
 }
 
 /// What is done with a row whose key is there.
-fn conflict_action(into: &[(&str, String)], key: &[String], skip_identical: bool) -> String {
+///
+/// `revived` is the column that marks rows as deleted: one that has come is not.
+fn conflict_action(into: &[(&str, String)], key: &[String], skip_identical: bool, revived: Option<&str>) -> String {
     let rest: Vec<&str> =
         into.iter().filter(|(name, _)| key.iter().all(|part| part != name)).map(|(_, quoted)| quoted.as_str()).collect();
-    if rest.is_empty() {
+    let set = rest.iter().map(|name| format!("{name} = excluded.{name}")).chain(revived.map(|name| format!("{name} = NULL")));
+    let set: Vec<String> = set.collect();
+    if set.is_empty() {
         return "DO NOTHING".to_owned();
     }
-    let set: Vec<String> = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-    let changed = if skip_identical {
+    let changed = if skip_identical && revived.is_none() {
         let side = |of: &str| rest.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ");
         // Bit by bit, which every type knows; equality is not known by all, and takes 1.0 for 1.00.
         format!(" WHERE pg_catalog.record_image_ne(ROW({}), ROW({}))", side("_rb"), side("excluded"))

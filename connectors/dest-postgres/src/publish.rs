@@ -5,6 +5,7 @@
 //! those of the same key. Readers see the old rows until the commit and the new ones after it, since both statements are ordinary ones under MVCC.
 
 use crate::catalog::{self, Relation};
+use crate::changes;
 use crate::config::OwnConfig;
 use crate::dlq_table::{self, Place};
 use crate::evolution::Arrival;
@@ -19,7 +20,9 @@ use crate::session::Session;
 use crate::tolerant;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
-use rapidbyte_sdk::{ConnectorError, DataErrorPolicy, ErrorCategory, PublishRequest, PublishSummary, StreamContext, WriteMode};
+use rapidbyte_sdk::{
+    ConnectorError, DataErrorPolicy, ErrorCategory, PublishRequest, PublishSummary, StreamContext, SyncMode, WriteMode,
+};
 
 /// Publishes, or says again what was published.
 pub(crate) fn publish(session: &mut Session, request: &PublishRequest, own: &OwnConfig) -> Result<PublishSummary, ConnectorError> {
@@ -29,7 +32,7 @@ pub(crate) fn publish(session: &mut Session, request: &PublishRequest, own: &Own
     host_ffi::mark("dest.publish.before");
     let published = session
         .transaction_marked("dest.publish.sent", |session| {
-            let published = publish_within(session, request, &owner, &target, own.upsert_skip_identical, &mut rejects)?;
+            let published = publish_within(session, request, &owner, &target, own, &mut rejects)?;
             if let Published::Now(_) = published {
                 let place = Place::publication(&request.run, &owner.stream, request.generation);
                 host_ffi::mark("dest.letters.before");
@@ -67,7 +70,7 @@ fn publish_within(
     request: &PublishRequest,
     owner: &Owner,
     target: &Table,
-    skip_identical: bool,
+    own: &OwnConfig,
     rejects: &mut Rejects,
 ) -> Result<Published, ConnectorError> {
     let stream = ledger::check_epoch(session, owner, Hold::Update)?;
@@ -80,7 +83,7 @@ fn publish_within(
         let records_skipped = if rejects_skip(request) { written.saturating_sub(rows) } else { 0 };
         PublishSummary { rows, records_skipped, location }
     };
-    if load.published {
+    if load.published || load.visible {
         let location = load.location.unwrap_or_else(|| target.to_string());
         return Ok(Published::Before(summary(load.rows.unwrap_or(0), location)));
     }
@@ -91,6 +94,7 @@ fn publish_within(
             format!("generation {} has {} unfinished partitions, the first is `{first}`", request.generation, unfinished.len()),
         ));
     }
+    let goes_on = request.context.sync_mode == SyncMode::Cdc;
     let mut rows = written;
     // An earlier attempt of this pipeline may be gone and its session not, in the middle of a COPY into the staging table.
     ledger::end_overtaken_sessions(session, &load.staging)?;
@@ -99,11 +103,23 @@ fn publish_within(
         Some(columns) => {
             let key = merge::key_of(&request.context, &columns)?;
             match catalog::relation(session, target)? {
-                None => rows -= first(session, &request.context, &load, &columns, target, &key, rejects)?.min(rows),
+                None => {
+                    rows -= first(session, &request.context, &load, &columns, target, &key, rejects)?.min(rows);
+                    if goes_on {
+                        changes::dress(session, target, load.write_mode, own.deletes)?;
+                    }
+                }
                 Some(relation) => {
                     let context = &request.context;
+                    let relation = if goes_on {
+                        merge::refuse_unlogged(target, &relation)?;
+                        changes::dress(session, target, load.write_mode, own.deletes)?;
+                        catalog::relation(session, target)?.unwrap_or(relation)
+                    } else {
+                        relation
+                    };
                     let arrival = Arrival { context, load: &load, columns: &columns, target, relation: &relation };
-                    rows -= copy_over(session, &arrival, &key, rows, skip_identical, rejects)?.min(rows);
+                    rows -= copy_over(session, &arrival, &key, rows, own, rejects)?.min(rows);
                 }
             }
         }
@@ -113,7 +129,11 @@ fn publish_within(
         }
     }
     let location = target.to_string();
-    ledger::set_published(session, stream, request.generation, rows, &location)?;
+    if goes_on {
+        ledger::set_visible(session, stream, request.generation, rows, &location)?;
+    } else {
+        ledger::set_published(session, stream, request.generation, rows, &location)?;
+    }
     Ok(Published::Now(summary(rows, location)))
 }
 
@@ -268,7 +288,7 @@ fn copy_over(
     arrival: &Arrival<'_>,
     key: &[String],
     rows: u64,
-    skip_identical: bool,
+    own: &OwnConfig,
     rejects: &mut Rejects,
 ) -> Result<u64, ConnectorError> {
     let Arrival { context, load, columns, target, relation } = *arrival;
@@ -294,10 +314,13 @@ fn copy_over(
         references.defer(session)?;
         session.run(&format!("DELETE FROM {quoted}")).map_err(|error| references.explain(error))?;
     }
-    let insertion = Insertion::plan(session, context, load, columns, target, key, skip_identical)?;
+    let insertion = Insertion::plan(session, context, load, columns, target, key, own.upsert_skip_identical)?;
     let inserted = insertion.run(session, load, columns, rejects)?;
     if let Some(references) = &references {
         references.check(session)?;
+    }
+    if context.sync_mode == SyncMode::Cdc && !key.is_empty() && load.supersedes.as_ref() == Some(&target.to_string()) {
+        changes::remove_missing(session, load, columns, target, key, own.deletes)?;
     }
     if key.is_empty() {
         merge::took_all(target, rows.saturating_sub(inserted.fallen), inserted.rows)?;

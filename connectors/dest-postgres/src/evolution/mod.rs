@@ -10,6 +10,7 @@ mod staging;
 pub(crate) use staging::{alter, changes};
 
 use crate::catalog::{self, Relation, RelationColumn};
+use crate::changes;
 use crate::encode::{CellFault, Codec, EncodeFault};
 use crate::layout::Layout;
 use crate::ledger::{Columns, Load, LoadColumn};
@@ -147,6 +148,9 @@ impl Ground<'_> {
 
     /// Whether a column is one that the table, or the load so far, lacks.
     fn is_new(&self, name: &str) -> bool {
+        if changes::is_own(name) {
+            return false;
+        }
         match (self.relation, self.staging) {
             (Some(_), _) => self.named(name).is_none(),
             (None, Some(_)) => self.staged(name).is_none(),
@@ -189,7 +193,8 @@ impl Ground<'_> {
     /// Columns that the source lacks; those that the server fills by itself never came from it.
     pub(crate) fn removed<'s>(&'s self, names: &'s [&str]) -> impl Iterator<Item = &'s RelationColumn> {
         let known = self.relation.into_iter().flat_map(|relation| &relation.columns);
-        known.filter(move |known| !known.generated && !known.has_default && names.iter().all(|name| *name != known.name))
+        let theirs = known.filter(|known| !known.generated && !known.has_default && !changes::is_own(&known.name));
+        theirs.filter(move |known| names.iter().all(|name| *name != known.name))
     }
 
     /// Whether NULL may be put into a column where a value has no place in it.
@@ -421,7 +426,7 @@ impl Arrival<'_> {
         for column in columns {
             let name = quote_ident(&column.name)?;
             let Some(known) = ground.named(&column.name) else {
-                match policies.new_column {
+                match if changes::is_own(&column.name) { NewColumnPolicy::Add } else { policies.new_column } {
                     NewColumnPolicy::Add => session.run(&format!("ALTER TABLE {quoted} ADD COLUMN {name} {}", column.published))?,
                     NewColumnPolicy::Ignore => {}
                     NewColumnPolicy::Fail => return Err(ground.new_column(column)?),
@@ -445,7 +450,7 @@ impl Arrival<'_> {
                 if policies.nullability_change == NullabilityPolicy::Fail {
                     return Err(nullable_error(&ground, &column.name, "the source's may be empty")?);
                 }
-                self.loosen(session, known, &format!("{name} IS NULL"))?;
+                self.loosen(session, known, &changes::nulls(context, staged.as_ref(), &column.name)?)?;
             }
         }
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();

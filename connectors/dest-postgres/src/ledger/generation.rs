@@ -35,6 +35,10 @@ pub(crate) type Columns = Vec<LoadColumn>;
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) published: bool,
+    /// Its rows are visible, also if it goes on.
+    pub(crate) visible: bool,
+    /// An earlier load of the stream is visible there, which this one takes the place of.
+    pub(crate) supersedes: Option<String>,
     pub(crate) staging: Table,
     pub(crate) write_mode: WriteMode,
     /// What `publish` said.
@@ -89,7 +93,12 @@ pub(crate) fn prepare(session: &mut Session, request: &PrepareRequest, target: &
         {
             return go_on(session, stream, open, request, target);
         }
+        let mut visible = None;
         if let Some(other) = open {
+            if request.context.sync_mode == SyncMode::Cdc {
+                let before = find(session, stream, other.number)?;
+                visible = before.and_then(|load| if load.visible { load.location } else { load.supersedes });
+            }
             discard(session, stream, other.number)?;
         }
         let rows = session.query_params("SELECT newest_generation FROM _rapidbyte.streams WHERE id = $1", &[stream.into()])?;
@@ -113,7 +122,7 @@ pub(crate) fn prepare(session: &mut Session, request: &PrepareRequest, target: &
                 store_partitions(&wanted.partitions)?.into(),
                 request.context.write_mode.as_str().into(),
                 staging.into(),
-                location(request, target).into(),
+                visible.or_else(|| location(request, target)).into(),
             ],
         )?;
         session.execute("UPDATE _rapidbyte.streams SET newest_generation = $2 WHERE id = $1", &[stream.into(), number.into()])?;
@@ -134,8 +143,10 @@ fn go_on(
     target: &Table,
 ) -> Result<(), ConnectorError> {
     let wanted = &request.generation;
-    let before = find(session, stream, wanted.number)?.and_then(|load| load.location);
-    if let (Some(before), Some(now)) = (before, location(request, target))
+    let of_changes = request.context.sync_mode == SyncMode::Cdc;
+    let before = find(session, stream, wanted.number)?.filter(|load| load.visible || !of_changes).and_then(|load| load.location);
+    let now = if of_changes { Some(target.to_string()) } else { location(request, target) };
+    if let (Some(before), Some(now)) = (before, now)
         && before != now
     {
         return Err(ConnectorError::config(
@@ -211,16 +222,19 @@ pub(crate) fn end_overtaken_sessions(session: &mut Session, staging: &Table) -> 
 /// A generation by its number.
 pub(crate) fn find(session: &mut Session, stream: i64, number: u64) -> Result<Option<Load>, ConnectorError> {
     let rows = session.query_params(
-        "SELECT state, staging, write_mode, rows, location FROM _rapidbyte.generations WHERE stream_id = $1 AND number = $2",
+        "SELECT state, staging, write_mode, rows, location, published_at IS NOT NULL FROM _rapidbyte.generations WHERE stream_id = $1 AND number = $2",
         &[stream.into(), stored(number)?.into()],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
+    let (visible, location) = (row.get(5) == Some("t"), row.get(4).map(str::to_owned));
     Ok(Some(Load {
         published: row.get(0) == Some("published"),
+        visible,
+        supersedes: location.clone().filter(|_| !visible),
         staging: Table::staging(row.get(1).ok_or_else(|| damaged("a staging table"))?),
         write_mode: parse(row, 2, "a write mode")?,
         rows: row.get(3).map(|_| parse(row, 3, "a count")).transpose()?,
-        location: row.get(4).map(str::to_owned),
+        location,
     }))
 }
 
@@ -267,6 +281,24 @@ pub(crate) fn set_columns(session: &mut Session, stream: i64, number: u64, colum
         "UPDATE _rapidbyte.generations SET columns = $3 WHERE stream_id = $1 AND number = $2",
         &[stream.into(), stored(number)?.into(), json.into()],
     )?;
+    Ok(())
+}
+
+/// Notes that the rows of a generation are visible, which goes on with changes.
+pub(crate) fn set_visible(
+    session: &mut Session,
+    stream: i64,
+    number: u64,
+    rows: u64,
+    location: &str,
+) -> Result<(), ConnectorError> {
+    let number = stored(number)?;
+    session.execute(
+        "UPDATE _rapidbyte.generations SET rows = $3, location = $4, columns = NULL, published_at = clock_timestamp()
+         WHERE stream_id = $1 AND number = $2",
+        &[stream.into(), number.into(), stored(rows)?.into(), location.into()],
+    )?;
+    session.execute("DELETE FROM _rapidbyte.generations WHERE stream_id = $1 AND number < $2", &[stream.into(), number.into()])?;
     Ok(())
 }
 

@@ -10,9 +10,9 @@ pub(crate) mod schema;
 pub(crate) use claim::{Hold, Owner, check_epoch, claim};
 pub(crate) use generation::{
     Columns, Load, LoadColumn, columns, drop_staging, end_overtaken_sessions, find, open_load, prepare, set_columns, set_published,
-    spoil,
+    set_visible, spoil,
 };
-pub(crate) use receipt::{Progress, unfinished_partitions, write_receipt, written_rows};
+pub(crate) use receipt::{Progress, place_of, unfinished_partitions, write_receipt, written_rows};
 
 use postgres_wire::Row;
 use rapidbyte_sdk::ConnectorError;

@@ -137,6 +137,21 @@ fn transform_state(
     Ok(states)
 }
 
+/// The position of a partition's newest receipt.
+pub(crate) fn place_of(
+    session: &mut Session,
+    stream: i64,
+    generation: u64,
+    partition: &str,
+) -> Result<Option<Position>, ConnectorError> {
+    let rows = session.query_params(
+        "SELECT NULL, NULL, NULL, position_type, position_value FROM _rapidbyte.receipts
+         WHERE stream_id = $1 AND generation = $2 AND partition = $3",
+        &[stream.into(), stored(generation)?.into(), partition.into()],
+    )?;
+    rows.first().map_or(Ok(None), position)
+}
+
 /// Partitions of the plan without a `last` receipt.
 pub(crate) fn unfinished_partitions(session: &mut Session, stream: i64, generation: u64) -> Result<Vec<String>, ConnectorError> {
     let rows = session.query_params(

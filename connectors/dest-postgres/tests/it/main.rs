@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod changes;
 mod dead_letters;
 mod every_type;
 mod evolution;

@@ -1,0 +1,222 @@
+//! A window of changes, merged into the table by key.
+//!
+//! Most windows are applied as sets: the last change of each key is what counts. Where a change leaves values out, or moves a row to
+//! another key, what counts is spread over several changes, and they are applied one after the other, as they were made, by one
+//! statement that the server runs. So is a window whose set meets a unique index on its way that no single change meets.
+
+use super::target::{DELETED_AT, delete};
+use crate::config::Deletes;
+use crate::identity;
+use crate::ledger::{Columns, Load};
+use crate::merge::{self, Insertion};
+use crate::names::Table;
+use crate::session::Session;
+use crate::tolerant;
+use postgres_wire::{quote_ident, quote_literal};
+use rapidbyte_sdk::changes::{BEFORE_PREFIX, COMMIT_TIME, LSN, OP, SEQ, UNCHANGED};
+use rapidbyte_sdk::{ConnectorError, StreamContext};
+
+/// The error of a change whose row is not there, as our statement raises it.
+const MISSING_ROW: &str = "RB001";
+
+/// The error of a row whose unique key another one has.
+const UNIQUE_VIOLATION: &str = "23505";
+
+/// A column of the key: its quoted name, and its old value in a change.
+struct KeyPart {
+    name: String,
+    old: String,
+}
+
+struct Apply<'a> {
+    insertion: Insertion,
+    key: Vec<KeyPart>,
+    /// Quoted names beside the key, and as SQL's texts.
+    rest: Vec<(String, String)>,
+    target: &'a Table,
+    deletes: Deletes,
+}
+
+/// Applies what is staged.
+pub(crate) fn apply(
+    session: &mut Session,
+    context: &StreamContext,
+    load: &Load,
+    columns: &Columns,
+    target: &Table,
+    key: &[String],
+    deletes: Deletes,
+) -> Result<(), ConnectorError> {
+    let own = super::own(columns);
+    let insertion = Insertion::plan(session, context, load, &own, target, key, false)?;
+    merge::refuse_null_keys(session, &own, &insertion.staging, target, &insertion.nullable_key)?;
+    let mut parts = Vec::with_capacity(key.len());
+    for name in key {
+        let quoted = quote_ident(name)?;
+        let before = quote_ident(&format!("{BEFORE_PREFIX}{name}"))?;
+        let column = own.iter().find(|column| column.name == *name);
+        // The log tells the old key where it is another one, all of it or nothing.
+        let sql = column.map_or("text", |column| column.staged.as_str());
+        parts.push(KeyPart { old: format!("coalesce({before}::{sql}, {quoted})"), name: quoted });
+    }
+    let mut rest = Vec::new();
+    for column in insertion.columns.iter().filter(|name| !key.contains(name)) {
+        rest.push((quote_ident(column)?, quote_literal(column)?));
+    }
+    let apply = Apply { insertion, key: parts, rest, target, deletes };
+    apply.run(session)?;
+    if apply.insertion.numbered {
+        identity::advance(session, target, &apply.insertion.staging)?;
+    }
+    Ok(())
+}
+
+/// The table was emptied at the source.
+pub(crate) fn empty(session: &mut Session, target: &Table, deletes: Deletes) -> Result<(), ConnectorError> {
+    // Readers of the old rows must not be disturbed, as they would be by a TRUNCATE.
+    delete(session, target, deletes, "true")
+}
+
+impl Apply<'_> {
+    fn run(&self, session: &mut Session) -> Result<(), ConnectorError> {
+        if !self.is_plain(session)? {
+            return self.one_by_one(session);
+        }
+        match tolerant::attempt(session, |session| self.as_set(session))? {
+            Ok(()) => Ok(()),
+            Err(error) if error.code == UNIQUE_VIOLATION => self.one_by_one(session),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names of the key, each with what is before and after it.
+    fn each(&self, one: impl Fn(&KeyPart) -> String, between: &str) -> String {
+        self.key.iter().map(one).collect::<Vec<_>>().join(between)
+    }
+
+    /// Whether no change leaves values out or moves a row.
+    fn is_plain(&self, session: &mut Session) -> Result<bool, ConnectorError> {
+        let (op, unchanged) = (quote_ident(OP)?, quote_ident(UNCHANGED)?);
+        let moved = self.each(|part| format!("{} IS DISTINCT FROM {}", part.old, part.name), " OR ");
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM {} WHERE {unchanged} IS NOT NULL OR ({op} = 'update' AND ({moved})))",
+            self.insertion.staging
+        );
+        Ok(session.query(&sql)?.first().and_then(|row| row.get(0)) != Some("t"))
+    }
+
+    fn as_set(&self, session: &mut Session) -> Result<(), ConnectorError> {
+        let (op, time) = (quote_ident(OP)?, quote_ident(COMMIT_TIME)?);
+        let Insertion { into, from, names, staging, merged, .. } = &self.insertion;
+        let keys = self.each(|part| part.name.clone(), ", ");
+        // Rows of one transaction may lie anywhere in staging: their own place counts, not where the server has put them.
+        let (lsn, seq) = (quote_ident(LSN)?, quote_ident(SEQ)?);
+        let last = format!(
+            "(SELECT DISTINCT ON ({keys}) {from}, {op}, {time} FROM {staging} ORDER BY {keys}, {lsn} DESC, {seq} DESC) AS _rb_last"
+        );
+        let same = self.each(|KeyPart { name, .. }| format!("_rb.{name} = _rb_last.{name}"), " AND ");
+        let target = self.target.quoted()?;
+        session.run(&match self.deletes {
+            Deletes::Hard => format!("DELETE FROM {target} AS _rb USING {last} WHERE _rb_last.{op} = 'delete' AND {same}"),
+            Deletes::Soft => format!(
+                "UPDATE {target} AS _rb SET {mark} = coalesce(_rb_last.{time}, pg_catalog.clock_timestamp()) FROM {last}
+                 WHERE _rb_last.{op} = 'delete' AND _rb.{mark} IS NULL AND {same}",
+                mark = quote_ident(DELETED_AT)?
+            ),
+        })?;
+        let action = merged.as_ref().map_or("DO NOTHING", |(_, action)| action.as_str());
+        session.run(&format!(
+            "INSERT INTO {into} SELECT {names} FROM {last} WHERE _rb_last.{op} <> 'delete' ON CONFLICT ({keys}) {action}"
+        ))
+    }
+
+    fn one_by_one(&self, session: &mut Session) -> Result<(), ConnectorError> {
+        let body = self.body()?;
+        session.run(&format!("DO {}", quote_literal(&body)?)).map_err(|error| self.explain(error))
+    }
+
+    /// The server's own program for a window. Its one variable has a name that no column may have.
+    fn body(&self) -> Result<String, ConnectorError> {
+        let (op, time, unchanged) = (quote_ident(OP)?, quote_ident(COMMIT_TIME)?, quote_ident(UNCHANGED)?);
+        let Insertion { into, from, staging, merged, .. } = &self.insertion;
+        let target = self.target.quoted()?;
+        let old = |index: usize| format!("_rb_old_{index}");
+        let olds: Vec<String> = self.key.iter().enumerate().map(|(i, part)| format!("{} AS {}", part.old, old(i))).collect();
+        let same: Vec<String> =
+            self.key.iter().enumerate().map(|(i, part)| format!("_rb.{} = _rb_row.{}", part.name, old(i))).collect();
+        let same = same.join(" AND ");
+        let moved: Vec<String> =
+            self.key.iter().enumerate().map(|(i, part)| format!("_rb_row.{} <> _rb_row.{}", old(i), part.name)).collect();
+        let moved = moved.join(" OR ");
+        let value = |name: &String| Ok(format!("_rb_row.{}", quote_ident(name)?));
+        let values: Vec<String> = self.insertion.columns.iter().map(value).collect::<Result<_, ConnectorError>>()?;
+        let action = merged.as_ref().map_or("DO NOTHING", |(_, action)| action.as_str());
+        let keys = self.each(|part| part.name.clone(), ", ");
+        let insert = format!("INSERT INTO {into} VALUES ({}) ON CONFLICT ({keys}) {action};", values.join(", "));
+        let mut set: Vec<String> = self
+            .rest
+            .iter()
+            .map(|(name, text)| {
+                format!("{name} = CASE WHEN {text} = ANY (_rb_row.{unchanged}) THEN _rb.{name} ELSE _rb_row.{name} END")
+            })
+            .collect();
+        let removal = match self.deletes {
+            Deletes::Hard => format!("DELETE FROM {target} AS _rb WHERE {same};"),
+            Deletes::Soft => {
+                let mark = quote_ident(DELETED_AT)?;
+                set.push(format!("{mark} = NULL"));
+                format!(
+                    "UPDATE {target} AS _rb SET {mark} = coalesce(_rb_row.{time}, pg_catalog.clock_timestamp())
+                     WHERE _rb.{mark} IS NULL AND {same};"
+                )
+            }
+        };
+        let moving: Vec<String> = self.key.iter().map(|part| format!("{0} = _rb_row.{0}", part.name)).chain(set.clone()).collect();
+        let stay = if set.is_empty() {
+            format!("PERFORM FROM {target} AS _rb WHERE {same};")
+        } else {
+            format!("UPDATE {target} AS _rb SET {} WHERE {same};", set.join(", "))
+        };
+        Ok(format!(
+            "#variable_conflict use_column
+             DECLARE
+                 _rb_row record;
+             BEGIN
+                 FOR _rb_row IN SELECT {from}, {olds}, {op}, {time}, coalesce({unchanged}, '{{}}') AS {unchanged}
+                         FROM {staging} ORDER BY {lsn}, {seq} LOOP
+                     IF _rb_row.{op} = 'delete' THEN
+                         {removal}
+                     ELSIF _rb_row.{op} = 'insert' THEN
+                         {insert}
+                     ELSE
+                         IF {moved} THEN
+                             UPDATE {target} AS _rb SET {moving} WHERE {same};
+                         ELSE
+                             {stay}
+                         END IF;
+                         IF NOT FOUND THEN
+                             IF pg_catalog.cardinality(_rb_row.{unchanged}) > 0 THEN
+                                 RAISE EXCEPTION USING ERRCODE = '{MISSING_ROW}', MESSAGE = 'a changed row is not there';
+                             END IF;
+                             {insert}
+                         END IF;
+                     END IF;
+                 END LOOP;
+             END",
+            lsn = quote_ident(LSN)?,
+            seq = quote_ident(SEQ)?,
+            olds = olds.join(", "),
+            moving = moving.join(", "),
+        ))
+    }
+
+    fn explain(&self, error: ConnectorError) -> ConnectorError {
+        if error.code != MISSING_ROW {
+            return error;
+        }
+        let message = format!("`{}` lacks a row that was changed, and the change does not tell all of it", self.target);
+        ConnectorError::data("missing_row", message).with_hint(
+            "somebody else has deleted rows at the destination: load the stream from the start with `rapidbyte state reset`",
+        )
+    }
+}
