@@ -312,10 +312,11 @@ impl Manifest {
         }
     }
 
-    /// Closes the open generation: its rows are what readers see.
-    pub(crate) fn publish(&mut self, directory: &str) {
-        if let Some(OpenGeneration { number, files, columns, .. }) = self.open.take() {
+    /// Closes the open generation: its rows are what readers see. One that goes on with changes stays open.
+    pub(crate) fn publish(&mut self, directory: &str, goes_on: bool) {
+        if let Some(OpenGeneration { number, files, columns, .. }) = self.open.clone() {
             let rows = files.iter().filter(|file| file.kind == FileKind::Data).map(|file| file.rows).sum();
+            self.open = self.open.take().filter(|_| goes_on).map(|open| OpenGeneration { files: Vec::new(), ..open });
             self.show(Published { number, rows, directory: directory.to_owned(), columns });
         }
     }

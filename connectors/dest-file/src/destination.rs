@@ -171,17 +171,11 @@ fn mismatch(control: &Control, newest: &Manifest) -> ConnectorError {
 }
 
 fn supported(context: &StreamContext) -> Result<(), ConnectorError> {
-    if context.sync_mode == SyncMode::Cdc {
-        return Err(ConnectorError::config(
-            "sync_mode",
-            format!("files can't be written with sync mode `{}` yet", context.sync_mode),
-        )
-        .with_hint("set `sync_mode: full_refresh` or `sync_mode: incremental`"));
-    }
-    if context.sync_mode == SyncMode::Incremental && context.write_mode != WriteMode::Append {
+    if context.sync_mode != SyncMode::FullRefresh && context.write_mode != WriteMode::Append {
+        let (sync, write) = (context.sync_mode, context.write_mode);
         return Err(ConnectorError::config(
             "write_mode",
-            format!("what an incremental stream brings is added to files, not written with write mode `{}`", context.write_mode),
+            format!("what a stream of `sync_mode: {sync}` brings is added to files, not written with write mode `{write}`"),
         )
         .with_hint("set `write_mode: append`"));
     }

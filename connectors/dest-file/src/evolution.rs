@@ -1,5 +1,6 @@
 //! Columns that change between loads, or within one: each change follows its declared policy.
 
+use crate::changes;
 use crate::manifest::{Column, Manifest};
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
@@ -17,6 +18,11 @@ pub(crate) struct Evolved {
 }
 
 impl Evolved {
+    /// Nothing is left out.
+    pub(crate) fn whole(schema: SchemaRef) -> Self {
+        Self { schema, kept: None }
+    }
+
     pub(crate) fn apply(&self, batch: RecordBatch) -> Result<RecordBatch, ConnectorError> {
         match &self.kept {
             None => Ok(batch),
@@ -98,6 +104,7 @@ pub(crate) fn evolve(
     let mut kept = Vec::new();
     for (i, column) in columns(schema).into_iter().enumerate() {
         match known.iter().find(|other| other.name == column.name) {
+            None if changes::is_own(&column.name) => kept.push(i),
             None => match policies.new_column {
                 NewColumnPolicy::Add => kept.push(i),
                 NewColumnPolicy::Ignore => {}
@@ -119,7 +126,8 @@ pub(crate) fn evolve(
         }
     }
     if policies.removed_column == RemovedColumnPolicy::Fail
-        && let Some(gone) = known.iter().find(|column| schema.field_with_name(&column.name).is_err())
+        && let Some(gone) =
+            known.iter().find(|column| !changes::is_own(&column.name) && schema.field_with_name(&column.name).is_err())
     {
         return refuse("removed_column", format!("column `{}` is gone", gone.name), "set `removed_column: ignore`, or");
     }

@@ -4,6 +4,7 @@
 //! committed is told by numbered manifests, each created by a hard link that fails where the number exists already.
 //! `README.md` holds the layout and the promises.
 
+mod changes;
 mod config;
 mod control;
 mod destination;

@@ -8,26 +8,29 @@ use crate::control::{Control, fenced, now_ms};
 use crate::disk::Visible;
 use crate::manifest::{FileKind, Manifest, OpenGeneration, StagedFile, Step};
 use crate::names;
-use rapidbyte_sdk::{ConnectorError, PublishRequest, PublishSummary, WriteMode, host_ffi};
+use rapidbyte_sdk::{ConnectorError, PublishRequest, PublishSummary, SyncMode, WriteMode, host_ffi};
 
 pub(crate) fn publish(control: &Control, request: &PublishRequest, extension: &str) -> Result<PublishSummary, ConnectorError> {
     host_ffi::mark("dest.publish.before");
     let newest = control.newest()?;
     let newest = control.claimed(newest.as_ref(), request.epoch)?;
+    let visible = newest.published.as_ref().is_some_and(|published| published.number == request.generation);
+    let goes_on = request.context.sync_mode == SyncMode::Cdc;
     let now = match &newest.open {
+        // Asked again: the decision stands, the link may still have to move.
+        Some(open) if goes_on && visible && open.number == request.generation => newest.clone(),
         Some(open) if open.number == request.generation => {
             let directory = names::published(request.generation, request.epoch);
             build(control, newest, open, &directory)?;
             host_ffi::mark("dest.publish.directory");
             let now = control.change_claimed(request.epoch, Step::Publish, |manifest| {
-                manifest.publish(&directory);
+                manifest.publish(&directory, goes_on);
                 Ok(())
             })?;
             host_ffi::mark("dest.publish.decided");
             now
         }
-        // Asked again: the decision stands, the link may still have to move.
-        None if newest.published.as_ref().is_some_and(|published| published.number == request.generation) => newest.clone(),
+        None if visible => newest.clone(),
         _ => return Err(fenced(&control.stream, &format!("generation {} is not open", request.generation))),
     };
     point(control, &now)?;

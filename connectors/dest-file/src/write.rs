@@ -1,19 +1,20 @@
 //! One task: rows into staged files, and at each barrier a commit.
 
+use crate::changes;
 use crate::config::Settings;
 use crate::control::{Commit, Control, now_ms};
 use crate::disk::{DISK_FULL, Disk};
 use crate::evolution::{self, Evolved};
 use crate::format::{Encoder, Sink, check_schema, fit, stored};
 use crate::letters::Letters;
-use crate::manifest::{Column, FileKind, StagedFile, Step};
+use crate::manifest::{Column, FileKind, Manifest, StagedFile, Step};
 use crate::{names, publish};
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter;
 use rapidbyte_sdk::{
-    Barrier, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Receipt, SyncMode, WriteMode, WritePerf,
-    WriteRequest, WriteStream, WriteSummary, host_ffi,
+    Barrier, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Position, Receipt, SyncMode, Truncate,
+    WriteMode, WritePerf, WriteRequest, WriteStream, WriteSummary, host_ffi,
 };
 use std::collections::HashMap;
 use std::time::Instant;
@@ -44,6 +45,10 @@ struct StreamWriter<'a> {
     schemas: HashMap<u32, Evolved>,
     newest_schema: Option<u32>,
     open: Option<OpenFile>,
+    /// Changes up to here are in files that count.
+    applied: u64,
+    /// The place of the newest change in the log.
+    newest_change: (u64, i64),
     /// Closed and durable since the last commit.
     staged: Vec<StagedFile>,
     letters: Letters,
@@ -100,7 +105,11 @@ impl<'a> Task<'a> {
                 Event::Barrier(barrier) if barrier.commit => self.commit(&barrier, input)?,
                 // The host keeps barriers that are no commits from destinations; one more changes nothing.
                 Event::Barrier(_) | Event::Heartbeat => {}
-                Event::Truncate(_) => return Err(unsupported("truncate")),
+                Event::Truncate(Truncate { stream, position }) => {
+                    let mut perf = WritePerf::default();
+                    self.stream(stream)?.truncate(position.as_ref(), &mut perf)?;
+                    self.summary.perf = sum(self.summary.perf, perf);
+                }
                 Event::ReplaceRange { .. } => return Err(unsupported("replace-range")),
                 Event::End => return Ok(()),
             }
@@ -141,6 +150,8 @@ impl<'a> StreamWriter<'a> {
             bytes: stream.bytes,
             staging: control.staging(stream.generation, stream.epoch),
             known: evolution::known(manifest),
+            applied: applied(manifest, stream)?,
+            newest_change: (0, 0),
             schemas: HashMap::new(),
             newest_schema: None,
             open: None,
@@ -163,6 +174,11 @@ impl<'a> StreamWriter<'a> {
     fn schema(&mut self, schema_id: u32, schema: &SchemaRef) -> Result<(), ConnectorError> {
         let context = &self.stream.context;
         let schema = stored(schema, self.settings.unsupported_values);
+        let schema = match self.stream.context.sync_mode {
+            SyncMode::Cdc if changes::of_changes(self.stream) => changes::loosened(&schema),
+            SyncMode::Cdc => changes::with_fields(&schema),
+            SyncMode::FullRefresh | SyncMode::Incremental => schema,
+        };
         let evolved = evolution::evolve(&context.name.to_string(), self.known.as_deref(), &schema, &context.policies)
             .map_err(|error| self.unfit(error))?;
         check_schema(&context.name.to_string(), &evolved.schema, &self.settings.format)?;
@@ -196,6 +212,13 @@ impl<'a> StreamWriter<'a> {
     /// Returns the rows left out.
     fn batch(&mut self, schema_id: u32, batch: RecordBatch, bytes: u64, perf: &mut WritePerf) -> Result<u64, ConnectorError> {
         let started = Instant::now();
+        let batch = if changes::of_changes(self.stream) {
+            changes::beyond(batch, self.applied, &mut self.newest_change)?
+        } else if changes::of_load(self.stream) {
+            changes::as_inserts(&batch)?
+        } else {
+            batch
+        };
         let evolved = self.schemas.get(&schema_id).ok_or_else(|| unknown_schema(schema_id))?;
         let (batch, schema) = (evolved.apply(batch)?, evolved.schema.clone());
         let (batch, skipped) = self.fit(&batch, &schema)?;
@@ -231,6 +254,19 @@ impl<'a> StreamWriter<'a> {
         let spent = started.elapsed().as_nanos() as u64;
         perf.decode_ns += spent.saturating_sub(perf.flush_ns - flushed);
         Ok(skipped)
+    }
+
+    /// The stream was emptied at the source: a row that says so, in a file of its own.
+    fn truncate(&mut self, position: Option<&Position>, perf: &mut WritePerf) -> Result<(), ConnectorError> {
+        let Some(position) = position.filter(|_| changes::of_changes(self.stream)) else { return Err(unsupported("truncate")) };
+        let place = changes::place(position)?;
+        if place <= self.applied {
+            return Ok(());
+        }
+        // The event names its transaction and no place in it: the next one that no change has.
+        let seq = if self.newest_change.0 == place { self.newest_change.1 + 1 } else { 1 };
+        self.schemas.entry(changes::TRUNCATES).or_insert_with(|| Evolved::whole(changes::truncate_schema()));
+        self.batch(changes::TRUNCATES, changes::truncate((place, seq))?, 0, perf).map(drop)
     }
 
     /// The rows as they are stored; leaves out, by policy, those that no file can hold.
@@ -334,7 +370,7 @@ impl<'a> StreamWriter<'a> {
             committed_at_ms: now_ms(),
         };
         let epoch = self.stream.epoch;
-        let open_ended = self.stream.context.sync_mode == SyncMode::Incremental;
+        let open_ended = self.stream.context.sync_mode == SyncMode::Incremental || changes::of_changes(self.stream);
         let visible =
             (open_ended && !self.staged.is_empty()).then(|| names::committed(self.stream.generation, epoch, self.seq + 1));
         if let Some(directory) = &visible {
@@ -359,6 +395,13 @@ impl<'a> StreamWriter<'a> {
         perf.commit_ns += started.elapsed().as_nanos() as u64;
         Ok(receipt)
     }
+}
+
+/// Up to where the changes of a stream are in files that count: streams of a task are committed one after the other.
+fn applied(manifest: &Manifest, stream: &WriteStream) -> Result<u64, ConnectorError> {
+    let open = manifest.open.as_ref().filter(|open| open.number == stream.generation && changes::of_changes(stream));
+    let position = open.and_then(|open| open.receipt(&stream.partition)).and_then(|receipt| receipt.position.as_ref());
+    position.map_or(Ok(0), changes::place)
 }
 
 fn unknown_schema(schema_id: u32) -> ConnectorError {

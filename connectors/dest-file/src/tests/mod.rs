@@ -1,5 +1,6 @@
 //! The connector against a real folder, driven as the host drives it.
 
+mod changes;
 mod crashes;
 mod files;
 mod policies;
