@@ -17,6 +17,11 @@ pub fn reset_command(pipeline: &Path, stream: &StreamName) -> String {
     format!("rapidbyte state reset {} --stream {}", quoted(&pipeline.display().to_string()), quoted(&stream.to_string()))
 }
 
+/// The command that makes the next run begin every stream of a pipeline anew.
+pub(crate) fn reset_all_command(pipeline: &Path) -> String {
+    format!("rapidbyte state reset {}", quoted(&pipeline.display().to_string()))
+}
+
 /// As a shell takes it for one word.
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);

@@ -70,6 +70,7 @@ impl Kit {
         let patterns = plan.patterns.iter().map(|pattern| pattern.template().clone());
         let streams = plan.streams.iter().cloned().chain(patterns).collect::<Vec<_>>();
         able(&source, &destination, &streams)?;
+        carries_changes(&transforms, &destination, &streams)?;
         follows_policy(&source, &transforms, &destination, &streams)?;
         let memory = plan.resources.max_memory;
         let budget = CHANNEL_BUDGET.min(memory / 4);
@@ -359,6 +360,31 @@ fn follows_policy(source: &Part, transforms: &[Part], destination: &Part, stream
                     .with_hint("use `on_data_error: fail`");
             return Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&stream.name));
         }
+    }
+    Ok(())
+}
+
+/// Refuses streams of changes where a connector on their way would take a change for a row, or give one up.
+fn carries_changes(transforms: &[Part], destination: &Part, streams: &[StreamContext]) -> Result<(), EngineError> {
+    let Some(stream) = streams.iter().find(|stream| stream.sync_mode == SyncMode::Cdc) else { return Ok(()) };
+    let refused = |code: &str, message: String, hint: &str| {
+        let error = ConnectorError::config(code, message).with_hint(hint);
+        Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&stream.name))
+    };
+    if !destination.connector.manifest().has_feature("changes") {
+        let message = format!("`{}` can't write `sync_mode: cdc`", destination.name);
+        return refused("unsupported_mode", message, "use `sync_mode: full_refresh` or `sync_mode: incremental`");
+    }
+    if let Some(transform) = transforms.first() {
+        let message = format!("`{}` would take a change for a row: transforms can't be used with `sync_mode: cdc`", transform.name);
+        return refused("unsupported_mode", message, "leave the transforms out, or use another `sync_mode`");
+    }
+    let policy = stream.policies.on_data_error;
+    if policy != DataErrorPolicy::Fail {
+        let message = format!(
+            "a change that is left out spoils all later ones of its row: `on_data_error: {policy}` can't be used with `sync_mode: cdc`"
+        );
+        return refused("unsupported_policy", message, "use `on_data_error: fail`");
     }
     Ok(())
 }

@@ -38,7 +38,9 @@
 //! ```
 
 mod cancel;
+mod changes;
 mod claim;
+mod commits;
 mod contract;
 mod error;
 mod gate;
@@ -57,8 +59,10 @@ mod report;
 mod retry;
 mod run;
 mod select;
+mod shares;
 mod stream;
 mod task;
+mod teardown;
 mod transform_state;
 mod verify;
 
@@ -168,6 +172,15 @@ impl Engine {
     /// When a side can't be read, or the two are not meant to be the same. Rows that differ are no error.
     pub async fn verify(&self, plan: &PipelinePlan, options: VerifyOptions) -> Result<VerifyReport, EngineError> {
         verify::verify(&self.operator, plan, options).await
+    }
+
+    /// Removes what a pipeline has left beside the data: progress at the destination, replication slots and publications at the
+    /// source. Tables and their rows stay. Done twice it is the same.
+    ///
+    /// # Errors
+    /// When a run is under way, or an end can't be reached.
+    pub async fn teardown(&self, plan: &PipelinePlan) -> Result<Vec<rapidbyte_types::StreamName>, EngineError> {
+        teardown::teardown(&self.operator, plan).await
     }
 
     /// A connector's manifest, after checking the component's bytes against it.

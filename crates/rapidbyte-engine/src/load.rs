@@ -2,12 +2,15 @@
 //!
 //! Source: `docs/design/protocol.md`, §5.
 
-use rapidbyte_types::{Generation, Receipt, StreamContext};
+use rapidbyte_types::{CursorType, Generation, Position, Receipt, StreamContext, SyncMode};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
 /// Partition ids that belong to the host.
 pub(crate) const RESERVED_PREFIX: &str = "_rb_";
+
+/// The partition of a stream's changes, beside those of its load.
+pub(crate) const CHANGES: &str = "_rb_changes";
 
 /// What the claim returned for a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +115,62 @@ pub(crate) fn start_open_ended(
     }
 }
 
+/// How a stream of changes begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChangesStart {
+    /// What the source may go on with.
+    pub(crate) pinned: Option<Generation>,
+    /// The number of another load.
+    pub(crate) next: u64,
+    /// Every planned partition has its last receipt: only changes are to be read.
+    pub(crate) loaded: bool,
+}
+
+/// How the load of a stream of changes is gone on with, or begins. One that was begun in another way gives way while it is not
+/// complete, as nothing of it is visible.
+pub(crate) fn start_changes(claimed: &Claimed, noted: Option<Noted>, print: &OpenPrint) -> Result<ChangesStart, Stuck> {
+    let next = claimed.newest_generation.max(noted.map_or(0, |noted| noted.generation)) + 1;
+    let anew = ChangesStart { pinned: None, next, loaded: false };
+    let Some(open) = claimed.generation.as_ref().filter(|open| is_open_ended(open)) else { return Ok(anew) };
+    let partitions = of_the_source(open);
+    let complete = |id: &str| claimed.receipts.iter().any(|r| r.generation == open.number && r.partition == id && r.last);
+    let loaded = !partitions.is_empty() && partitions.iter().all(|partition| complete(&partition.id));
+    match print.strip(&open.snapshot) {
+        Some(snapshot) => {
+            let pinned = Generation { number: open.number, snapshot: snapshot.to_owned(), partitions };
+            Ok(ChangesStart { pinned: Some(pinned), next, loaded })
+        }
+        // Incremental loads have no last receipts, and their rows are visible.
+        None if loaded || claimed.receipts.iter().any(|r| r.generation == open.number && !r.last) => Err(Stuck::OtherWay),
+        None => Ok(anew),
+    }
+}
+
+/// Where the changes of several streams are gone on from: the least of what their receipts say. A stream without a receipt for
+/// changes stands where its load says that changes begin; `None` if no stream has one.
+///
+/// # Errors
+/// The positions' type, if they can't be compared.
+pub(crate) fn least_position<'a>(receipts: impl Iterator<Item = (&'a [Receipt], u64)>) -> Result<Option<Position>, CursorType> {
+    let mut least: Option<Position> = None;
+    let mut begun = false;
+    for (receipts, generation) in receipts {
+        let changes = newest_receipt(receipts, generation, CHANGES);
+        begun |= changes.is_some();
+        let load = || receipts.iter().find(|r| r.generation == generation && r.last && r.position.is_some());
+        let Some(position) = changes.or_else(load).and_then(|receipt| receipt.position.as_ref()) else { continue };
+        least = match least {
+            Some(known) if known == *position => Some(known),
+            Some(known) => {
+                let (a, b) = known.lsn().zip(position.lsn()).ok_or(position.kind)?;
+                Some(if a <= b { known } else { position.clone() })
+            }
+            None => Some(position.clone()),
+        };
+    }
+    Ok(least.filter(|_| begun))
+}
+
 /// Partitions that the source has planned: those of replays are the host's own.
 fn of_the_source(generation: &Generation) -> Vec<rapidbyte_types::Partition> {
     generation.partitions.iter().filter(|partition| !partition.id.starts_with(RESERVED_PREFIX)).cloned().collect()
@@ -129,7 +188,10 @@ pub(crate) struct OpenPrint(String);
 impl OpenPrint {
     pub(crate) fn new(stream: &StreamContext) -> Self {
         // No connector has a part in it: a new version of a transform is no reason to load everything again.
-        let keyed = [("key".to_owned(), stream.primary_key.join("\u{0}"))];
+        let mut keyed = vec![("key".to_owned(), stream.primary_key.join("\u{0}"))];
+        if stream.sync_mode == SyncMode::Cdc {
+            keyed.push(("sync_mode".to_owned(), stream.sync_mode.as_str().to_owned()));
+        }
         Self(format!("{OPEN_ENDED}{}/", Fingerprint::new(stream, &keyed).0))
     }
 
@@ -312,6 +374,55 @@ mod tests {
         // A full refresh that was not finished gives way.
         assert!(!is_open_ended(&generation(3, "a")));
         assert_eq!(start_open_ended(&claimed(3, Some(generation(3, "a")), vec![]), None, &other), Ok((None, 4)));
+    }
+
+    #[test]
+    fn a_load_of_changes_is_gone_on_with_by_how_far_it_is() {
+        let mut stream = StreamContext::full_refresh(StreamName::new("s"));
+        stream.sync_mode = SyncMode::Cdc;
+        let print = OpenPrint::new(&stream);
+        let partition = |id: &str| Partition { id: id.into(), spec: Vec::new() };
+        let open = Generation { number: 3, snapshot: print.stamp("a"), partitions: vec![partition("0")] };
+        let start = |receipts| start_changes(&claimed(3, Some(open.clone()), receipts), None, &print).map(|start| start.loaded);
+        assert_eq!(start(vec![]), Ok(false));
+        assert_eq!(start(vec![receipt("0", 1, false)]), Ok(false));
+        assert_eq!(start(vec![receipt("0", 2, true), receipt(CHANGES, 7, false)]), Ok(true));
+        let anew = ChangesStart { pinned: None, next: 4, loaded: false };
+        assert_eq!(start_changes(&claimed(3, None, vec![]), None, &print), Ok(anew.clone()));
+        // A full refresh that was not finished gives way, and so does a load of changes made in another way; a complete one, and
+        // an incremental one, never do.
+        assert_eq!(start_changes(&claimed(3, Some(generation(3, "a")), vec![]), None, &print), Ok(anew.clone()));
+        stream.write_mode = rapidbyte_types::WriteMode::Upsert;
+        let other = OpenPrint::new(&stream);
+        assert_eq!(start_changes(&claimed(3, Some(open.clone()), vec![]), None, &other), Ok(anew));
+        let complete = claimed(3, Some(open), vec![receipt("0", 2, true)]);
+        assert_eq!(start_changes(&complete, None, &other), Err(Stuck::OtherWay));
+        stream.sync_mode = SyncMode::Incremental;
+        let incremental = Generation { number: 3, snapshot: OpenPrint::new(&stream).stamp("a"), partitions: vec![partition("0")] };
+        let begun = claimed(3, Some(incremental), vec![receipt("0", 2, false)]);
+        assert_eq!(start_changes(&begun, None, &other), Err(Stuck::OtherWay));
+    }
+
+    #[test]
+    fn changes_go_on_from_the_least_receipt() {
+        let at = |partition: &str, last, lsn: &str| Receipt {
+            position: Some(Position::new(CursorType::Lsn, lsn)),
+            ..receipt(partition, 1, last)
+        };
+        let least = |streams: &[&[Receipt]]| {
+            least_position(streams.iter().map(|receipts| (*receipts, 3))).map(|position| position.map(|position| position.value))
+        };
+        let (early, late) = ([at("0", true, "0/9"), at(CHANGES, false, "9/0")], [at("0", true, "0/9"), at(CHANGES, false, "10/0")]);
+        assert_eq!(least(&[&late, &early]), Ok(Some("9/0".into())));
+        // One that was added, and one whose first commit was lost to a crash.
+        assert_eq!(least(&[&late, &[at("0", true, "11/0")]]), Ok(Some("10/0".into())));
+        assert_eq!(least(&[&late, &[at("0", true, "1/0")]]), Ok(Some("1/0".into())));
+        // No stream has begun: the source knows where its changes begin.
+        assert_eq!(least(&[&[at("0", true, "1/0")], &[]]), Ok(None));
+        let mut odd = at(CHANGES, false, "9/0");
+        odd.position = Some(Position::new(CursorType::Utf8, "x"));
+        assert_eq!(least(&[&[odd.clone()], &[odd.clone()]]), Ok(Some("x".into())));
+        assert_eq!(least(&[&late, &[odd]]), Err(CursorType::Utf8));
     }
 
     #[test]

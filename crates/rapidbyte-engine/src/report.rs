@@ -1,5 +1,6 @@
 //! What a run did, for people and programs.
 
+use crate::task::Moved;
 use rapidbyte_types::{ReadPerf, StreamName, WritePerf};
 use serde::Serialize;
 use std::time::Duration;
@@ -121,6 +122,34 @@ impl StreamReport {
             resumed: false,
             location: String::new(),
         }
+    }
+
+    /// Adds what a share of this stream alone has moved.
+    pub(crate) fn add(&mut self, moved: &Moved) {
+        self.rows_read += moved.read.records;
+        self.bytes_read += moved.read.bytes;
+        self.rows_written += moved.rows_durable();
+        self.bytes_written += moved.bytes_durable();
+        self.checkpoints += moved.durable.commits;
+        self.dead_letters += moved.letters();
+        self.rows_discarded += moved.discarded;
+        self.rows_skipped += moved.discarded
+            + moved.read.records_skipped
+            + moved.write.records_skipped
+            + moved.transformed.iter().map(|summary| summary.records_skipped).sum::<u64>();
+    }
+
+    /// Adds what a share of several streams has moved of the one at this place.
+    pub(crate) fn add_of(&mut self, moved: &Moved, place: usize) {
+        let (rows, bytes) = moved.emitted.get(place).copied().unwrap_or_default();
+        self.rows_read += rows;
+        self.bytes_read += bytes;
+        if let Some(durable) = moved.durable.streams.get(place) {
+            self.rows_written += durable.rows;
+            self.bytes_written += durable.bytes;
+            self.dead_letters += durable.letters;
+        }
+        self.checkpoints += moved.durable.commits;
     }
 }
 

@@ -1,9 +1,11 @@
 //! A run: everything from the plan to the report.
 
 use crate::cancel::Cancel;
+use crate::changes;
 use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};
 use crate::kit::{Kit, Operator};
+use crate::load::Claimed;
 use crate::observe::{Observer, RunEvent};
 use crate::replay;
 use crate::report::{RunReport, StreamReport, Timings};
@@ -17,7 +19,7 @@ use rapidbyte_runtime::{NoState, StateAccess};
 use rapidbyte_state::{
     PipelineId, RunError, RunGuard, RunOutcome, RunStatus, RunTotals, SqliteStore, StateStore, StreamResult, StreamStatus,
 };
-use rapidbyte_types::{DataErrorPolicy, RunContext, StreamContext, StreamName};
+use rapidbyte_types::{DataErrorPolicy, RunContext, StreamContext, StreamName, SyncMode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -178,23 +180,34 @@ async fn move_streams(run: &Arc<Run>, streams: &[StreamContext], parallelism: u3
     let claim = || claim(&run.kit, &run.state, &run.context, run.pipeline, &run.source_identity, streams);
     let claims = retry::again(run.max_retries, claim).await?;
     let width = Arc::new(Semaphore::new(parallelism as usize));
-    let mut loads: JoinSet<(usize, Loaded)> = JoinSet::new();
+    let mut loads: JoinSet<Vec<(usize, Loaded)>> = JoinSet::new();
+    let mut of_changes = Vec::new();
     for (index, (stream, claimed)) in streams.iter().cloned().zip(claims).enumerate() {
+        if stream.sync_mode == SyncMode::Cdc {
+            of_changes.push((index, stream, claimed));
+            continue;
+        }
         let (run, width) = (Arc::clone(run), Arc::clone(&width));
         loads.spawn(async move {
             // The semaphore is never closed.
             let _turn = width.acquire_owned().await.ok();
-            (index, stream::load(&run, stream, claimed).await)
+            vec![(index, stream::load(&run, stream, claimed).await)]
         });
+    }
+    if !of_changes.is_empty() {
+        let run = Arc::clone(run);
+        loads.spawn(async move { move_changes(&run, of_changes).await });
     }
     let mut outcomes: Vec<Option<Loaded>> = streams.iter().map(|_| None).collect();
     while let Some(joined) = loads.join_next().await {
-        let Ok((index, outcome)) = joined else { continue };
-        if let Err(error) = &outcome {
-            run.observer.event(RunEvent::Failed { stream: &streams[index].name, error });
-        }
-        if let Some(slot) = outcomes.get_mut(index) {
-            *slot = Some(outcome);
+        let Ok(ended) = joined else { continue };
+        for (index, outcome) in ended {
+            if let Err(error) = &outcome {
+                run.observer.event(RunEvent::Failed { stream: &streams[index].name, error });
+            }
+            if let Some(slot) = outcomes.get_mut(index) {
+                *slot = Some(outcome);
+            }
         }
     }
     let lost = || EngineError::internal(Stage::Engine, "stream_lost", "a stream ended without a word");
@@ -203,6 +216,24 @@ async fn move_streams(run: &Arc<Run>, streams: &[StreamContext], parallelism: u3
         .zip(outcomes)
         .map(|(stream, outcome)| (stream.name.clone(), outcome.unwrap_or_else(|| Err(lost()))))
         .collect())
+}
+
+/// Moves the streams whose changes are read together. A failure of one holds the others up.
+async fn move_changes(run: &Arc<Run>, of_changes: Vec<(usize, StreamContext, Claimed)>) -> Vec<(usize, Loaded)> {
+    let (places, rest): (Vec<usize>, Vec<_>) =
+        of_changes.into_iter().map(|(index, stream, claimed)| (index, (stream, claimed))).unzip();
+    let (streams, claims): (Vec<StreamContext>, Vec<Claimed>) = rest.into_iter().unzip();
+    match changes::load(run, &streams, claims).await {
+        Ok((reports, closed)) => places.into_iter().zip(reports.into_iter().map(|report| Ok((report, closed)))).collect(),
+        Err(failed) => {
+            let mut error = Some(failed.error);
+            let mut one = |at: usize| {
+                let own = if at == failed.at { error.take() } else { None };
+                Err(own.unwrap_or_else(|| changes::held_up(&streams[failed.at]).in_stream(&streams[at].name)))
+            };
+            places.into_iter().enumerate().map(|(at, index)| (index, one(at))).collect()
+        }
+    }
 }
 
 /// Records how the run ended, whatever way, and makes the report.
@@ -223,7 +254,7 @@ async fn finish(
         rows_dropped: 0,
     };
     let mut recorded = Vec::new();
-    let mut first_error = None;
+    let (mut first_error, mut held_up) = (None, None);
     match results {
         Ok(outcomes) => {
             for (stream, outcome) in outcomes {
@@ -238,12 +269,15 @@ async fn finish(
                         report.rows_dropped += if skips { stream.rows_skipped } else { stream.rows_discarded };
                         report.streams.push(stream);
                     }
+                    // What was held up names the stream that failed, whose own error comes first.
+                    Err(error) if error.code() == changes::HELD_UP => held_up = held_up.or(Some(error)),
                     Err(error) => first_error = first_error.or(Some(error)),
                 }
             }
         }
         Err(error) => first_error = Some(error),
     }
+    let first_error = first_error.or(held_up);
     let outcome = RunOutcome {
         status: match &first_error {
             None => RunStatus::Succeeded,

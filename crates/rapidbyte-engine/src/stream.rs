@@ -9,7 +9,8 @@ use crate::load::{self, Claimed, Fingerprint, Noted, OpenPrint, RESERVED_PREFIX,
 use crate::observe::{Observer, RunEvent};
 use crate::report::{StreamReport, Timings};
 use crate::retry;
-use crate::task::{self, Moved, Share, blocking};
+use crate::shares::{self, Ends};
+use crate::task::{Member, Moved, Share, blocking};
 use rapidbyte_config::contract::Contract;
 use rapidbyte_runtime::{NoState, PartitionPlan, PlanRequest, PrepareRequest, PublishRequest, SourceInstance, StateAccess, mark};
 use rapidbyte_state::{GenerationRecord, GenerationState, PipelineId, StateStore};
@@ -21,7 +22,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 /// The snapshot of a generation that stands for a load given up. No fingerprint is in front of it, so no run goes on with it.
 const GIVEN_UP: &str = "_rb_given_up";
@@ -84,24 +84,33 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
     }
 }
 
-struct Attempt<'a> {
-    run: &'a Arc<Run>,
-    stream: &'a StreamContext,
-    attempt: u32,
+impl Run {
+    /// Adds what the connectors of a share spent.
+    pub(crate) fn spend(&self, moved: &Moved) {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.add_read(&moved.read.perf);
+        spent.add_write(&moved.write.perf);
+    }
+}
+
+pub(crate) struct Attempt<'a> {
+    pub(crate) run: &'a Arc<Run>,
+    pub(crate) stream: &'a StreamContext,
+    pub(crate) attempt: u32,
     /// The newest generation when this run claimed the stream first.
-    newest_before: u64,
+    pub(crate) newest_before: u64,
 }
 
 /// A load with everything decided.
-struct Load {
-    generation: Generation,
-    token: Vec<u8>,
-    epoch: u64,
-    receipts: Vec<Receipt>,
+pub(crate) struct Load {
+    pub(crate) generation: Generation,
+    pub(crate) token: Vec<u8>,
+    pub(crate) epoch: u64,
+    pub(crate) receipts: Vec<Receipt>,
 }
 
 impl Attempt<'_> {
-    fn context(&self) -> RunContext {
+    pub(crate) fn context(&self) -> RunContext {
         RunContext { attempt: self.attempt, ..self.run.context.clone() }
     }
 
@@ -111,7 +120,7 @@ impl Attempt<'_> {
         self.run.kit.prints().into_iter().chain(contract).collect()
     }
 
-    fn source_error(&self, error: rapidbyte_runtime::GuestError) -> EngineError {
+    pub(crate) fn source_error(&self, error: rapidbyte_runtime::GuestError) -> EngineError {
         EngineError::guest(Stage::Source, error).in_connector(self.run.kit.source_name())
     }
 
@@ -165,7 +174,7 @@ impl Attempt<'_> {
         }
     }
 
-    async fn noted(&self, fingerprint: &Fingerprint) -> Result<Option<Noted>, EngineError> {
+    pub(crate) async fn noted(&self, fingerprint: &Fingerprint) -> Result<Option<Noted>, EngineError> {
         let (store, pipeline, name) = (Arc::clone(&self.run.state), self.run.pipeline, self.stream.name.clone());
         let generations = blocking(move || store.generations(pipeline, &name)).await??;
         Ok(generations.first().map(|of| Noted {
@@ -176,7 +185,7 @@ impl Attempt<'_> {
     }
 
     /// Whether somebody has asked for that. The note goes with the record of the generation that begins.
-    async fn to_begin_anew(&self) -> Result<bool, EngineError> {
+    pub(crate) async fn to_begin_anew(&self) -> Result<bool, EngineError> {
         let (store, pipeline) = (Arc::clone(&self.run.state), self.run.pipeline);
         let resets = blocking(move || store.resets(pipeline)).await??;
         Ok(resets.iter().any(|reset| reset.stream == self.stream.name))
@@ -186,16 +195,18 @@ impl Attempt<'_> {
         self.stream.sync_mode == SyncMode::Incremental
     }
 
-    fn reset_command(&self) -> String {
+    pub(crate) fn reset_command(&self) -> String {
         reset_command(&self.run.origin, &self.stream.name)
     }
 
     /// An open-ended load is never discarded without a word from the user.
-    fn stuck(&self, why: load::Stuck) -> EngineError {
+    pub(crate) fn stuck(&self, why: load::Stuck) -> EngineError {
         let message = match why {
-            load::Stuck::Incremental => "the stream is loaded incrementally so far, and can't become a full refresh on its way",
+            load::Stuck::Incremental => {
+                "the stream's load goes on with each run so far, and can't become a full refresh on its way"
+            }
             load::Stuck::OtherWay => {
-                "the stream's incremental load was begun with another `write_mode`, key, target, `filter` or other `columns`"
+                "the stream's load was begun with another `sync_mode`, `write_mode`, key, target, `filter` or other `columns`"
             }
         };
         let error = ConnectorError::config("mode_changed", message)
@@ -260,7 +271,7 @@ impl Attempt<'_> {
         if ends.output_closed {
             return Ok(true);
         }
-        self.confirm(planner, ends.position(&load)).await?;
+        self.confirm(planner, common(&ends, &load)).await?;
         Ok(false)
     }
 
@@ -287,10 +298,7 @@ impl Attempt<'_> {
                 (planner, plan)
             }
         };
-        if plan.partitions.is_empty() || plan.partitions.iter().any(|partition| partition.id.starts_with(RESERVED_PREFIX)) {
-            let message = format!("the plan has no partitions, or one whose id begins with `{RESERVED_PREFIX}`");
-            return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
-        }
+        check_plan(&plan).map_err(|error| error.in_connector(run.kit.source_name()))?;
         if let (Some(transform), true) = (run.kit.stateful(), plan.partitions.len() > 1) {
             let message = format!(
                 "`{transform}` keeps a state and needs the stream as one partition, and the plan has {}",
@@ -330,7 +338,7 @@ impl Attempt<'_> {
         if ends.output_closed {
             return Ok(true);
         }
-        let position = ends.position(&load);
+        let position = common(&ends, &load);
         if position.is_none() {
             // All of the snapshot is durable, and to publish a large table takes long: the source's server need not wait for it.
             self.close(planner).await;
@@ -343,7 +351,7 @@ impl Attempt<'_> {
         Ok(false)
     }
 
-    async fn prepare(&self, load: &Load) -> Result<(), EngineError> {
+    pub(crate) async fn prepare(&self, load: &Load) -> Result<(), EngineError> {
         let run = self.run;
         let mut controller = run.kit.open_controller().await?;
         let request = PrepareRequest {
@@ -367,80 +375,35 @@ impl Attempt<'_> {
     }
 
     /// Partitions without their last receipt.
-    fn shares(&self, load: &Load) -> Vec<Share> {
+    pub(crate) fn shares(&self, load: &Load) -> Vec<Share> {
         let number = load.generation.number;
-        let share = |partition: &Partition| Share {
-            run: self.context(),
-            stream: self.stream.clone(),
-            pipeline: self.run.pipeline,
-            epoch: load.epoch,
-            generation: number,
-            partition: partition.clone(),
-            token: load.token.clone(),
-            receipt: load::newest_receipt(&load.receipts, number, &partition.id).cloned(),
+        let share = |partition: &Partition| {
+            let receipt = load::newest_receipt(&load.receipts, number, &partition.id).cloned();
+            Share {
+                run: self.context(),
+                pipeline: self.run.pipeline,
+                resume: receipt.as_ref().and_then(|receipt| receipt.position.clone()),
+                members: vec![Member { stream: self.stream.clone(), epoch: load.epoch, generation: number, receipt }],
+                partition: partition.clone(),
+                token: load.token.clone(),
+            }
         };
-        load.generation.partitions.iter().map(share).filter(|share| !share.receipt.as_ref().is_some_and(|r| r.last)).collect()
+        let unfinished = |share: &Share| !share.lead().receipt.as_ref().is_some_and(|receipt| receipt.last);
+        load.generation.partitions.iter().map(share).filter(unfinished).collect()
     }
 
-    /// Moves the shares side by side. Where one fails and will be tried again, the others end first: the next claim would fence
-    /// them, and what they have read would be read again. A failure that no retry mends ends them all.
     async fn move_shares(&self, shares: Vec<Share>, report: &mut StreamReport) -> Result<Ends, EngineError> {
-        let run = self.run;
-        let mut tasks: JoinSet<Result<Moved, EngineError>> = JoinSet::new();
-        for (index, share) in shares.into_iter().enumerate() {
-            let run = Arc::clone(run);
-            let peek = if index == 0 { run.peek_rows } else { 0 };
-            let contract = run.contracts.get(&self.stream.name).cloned();
-            tasks.spawn(async move {
-                let permit = Arc::clone(&run.tasks).acquire_owned().await;
-                let _permit = permit.map_err(|_| EngineError::internal(Stage::Engine, "tasks_closed", "the run has ended"))?;
-                task::run(&run.kit, share, Arc::clone(&run.state), Arc::clone(&run.observer), contract, peek).await
-            });
-        }
-        let (mut ends, mut failed) = (Ends::default(), None);
-        while let Some(joined) = tasks.join_next().await {
-            let lost = || EngineError::internal(Stage::Engine, "task_lost", "a task ended without a word");
-            let moved = match joined.unwrap_or_else(|_| Err(lost())) {
-                Ok(moved) => moved,
-                Err(error) if retry::wait_for(&error, self.attempt, run.max_retries).is_some() => {
-                    failed = failed.or(Some(error));
-                    continue;
-                }
-                Err(error) => {
-                    // The next claim comes only when every task of the stream has ended.
-                    tasks.shutdown().await;
-                    return Err(error);
-                }
-            };
-            report.rows_read += moved.read.records;
-            report.bytes_read += moved.read.bytes;
-            report.rows_written += moved.rows_durable;
-            report.bytes_written += moved.bytes_durable;
-            report.checkpoints += moved.commits;
-            report.dead_letters += moved.letters;
-            report.rows_discarded += moved.discarded;
-            report.rows_skipped += moved.discarded
-                + moved.read.records_skipped
-                + moved.write.records_skipped
-                + moved.transformed.iter().map(|summary| summary.records_skipped).sum::<u64>();
-            {
-                let mut spent = run.spent.lock().unwrap_or_else(PoisonError::into_inner);
-                spent.add_read(&moved.read.perf);
-                spent.add_write(&moved.write.perf);
-            }
-            if let Some(table) = &moved.peek {
-                run.observer.event(RunEvent::Peek { stream: &self.stream.name, table });
-            }
-            ends.output_closed |= moved.output_closed;
-            ends.last = moved.end.or(ends.last);
-        }
-        match failed {
-            Some(error) if !ends.output_closed => Err(error),
-            _ => Ok(ends),
-        }
+        let shares = shares.into_iter().map(|share| (0, share)).collect();
+        shares::move_all(self.run, self.attempt, shares, std::slice::from_mut(report)).await
     }
 
-    async fn publish(&self, generation: u64, epoch: u64, snapshot: &str, report: &mut StreamReport) -> Result<(), EngineError> {
+    pub(crate) async fn publish(
+        &self,
+        generation: u64,
+        epoch: u64,
+        snapshot: &str,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
         let run = self.run;
         let mut controller = run.kit.open_controller().await?;
         let request = PublishRequest { run: self.context(), context: self.stream.clone(), epoch, generation };
@@ -466,7 +429,9 @@ impl Attempt<'_> {
         report.dead_letters += letters::keep(&run.state, &place, letters).await?;
         report.rows_skipped += records_skipped;
         let snapshot = if snapshot.is_empty() { self.noted_snapshot(generation).await? } else { snapshot.to_owned() };
-        self.note(generation, epoch, &snapshot, GenerationState::Published).await?;
+        // The load of a stream of changes is visible now, and goes on.
+        let state = if self.stream.sync_mode == SyncMode::Cdc { GenerationState::Open } else { GenerationState::Published };
+        self.note(generation, epoch, &snapshot, state).await?;
         mark("engine.published.noted");
         run.observer.event(RunEvent::Published { stream: &self.stream.name, rows, location: &location });
         report.rows_published = rows;
@@ -526,16 +491,17 @@ impl Attempt<'_> {
     }
 }
 
-#[derive(Default)]
-struct Ends {
-    last: Option<Receipt>,
-    output_closed: bool,
+/// What may be let go at the source, where the shares have one position in common.
+fn common(ends: &Ends, load: &Load) -> Option<Position> {
+    let one = load.generation.partitions.len() == 1;
+    ends.position.clone().filter(|_| one)
 }
 
-impl Ends {
-    /// What may be let go at the source, where the shares have one position in common.
-    fn position(&self, load: &Load) -> Option<Position> {
-        let one = load.generation.partitions.len() == 1;
-        self.last.as_ref().filter(|_| one).and_then(|receipt| receipt.position.clone())
+/// Refuses a plan without partitions, or with one of the host's own.
+pub(crate) fn check_plan(plan: &PartitionPlan) -> Result<(), EngineError> {
+    if !plan.partitions.is_empty() && plan.partitions.iter().all(|partition| !partition.id.starts_with(RESERVED_PREFIX)) {
+        return Ok(());
     }
+    let message = format!("the plan has no partitions, or one whose id begins with `{RESERVED_PREFIX}`");
+    Err(EngineError::internal(Stage::Source, "protocol_violation", message))
 }

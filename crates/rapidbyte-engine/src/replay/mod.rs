@@ -17,7 +17,7 @@ use crate::load::{self, Claimed};
 use crate::observe::{Observer, RunEvent};
 use crate::report::{RunReport, StreamReport};
 use crate::run::{Begun, begin, finish_replay_run, now_ms};
-use crate::task::{self, Share, blocking};
+use crate::task::{self, Member, Share, blocking};
 use rapidbyte_config::PipelinePlan;
 use rapidbyte_runtime::{PrepareRequest, PublishRequest, mark};
 use rapidbyte_state::ReplayRecord;
@@ -268,23 +268,26 @@ async fn replay_stream(
             let partition = Partition { id: format!("{PREFIX}{}", replay.id), spec: Vec::new() };
             let share = Share {
                 run: begun.context.clone(),
-                stream: context.clone(),
                 pipeline,
-                epoch: claimed.epoch,
-                generation: number,
-                receipt: load::newest_receipt(&claimed.receipts, number, &partition.id).cloned(),
+                members: vec![Member {
+                    stream: context.clone(),
+                    epoch: claimed.epoch,
+                    generation: number,
+                    receipt: load::newest_receipt(&claimed.receipts, number, &partition.id).cloned(),
+                }],
                 partition,
                 token: Vec::new(),
+                resume: None,
             };
             let events = records::events(&letters, &context)?;
             let moved = task::run_events(&begun.kit, share, Arc::clone(&begun.state), Arc::clone(observer), events).await?;
             mark("engine.replay.written");
-            report.rows_written = moved.rows_durable;
-            report.bytes_written = moved.bytes_durable;
-            report.rows_published = moved.rows_durable;
+            report.rows_written = moved.rows_durable();
+            report.bytes_written = moved.bytes_durable();
+            report.rows_published = moved.rows_durable();
             report.rows_skipped = moved.write.records_skipped;
-            report.dead_letters = moved.letters;
-            report.checkpoints = moved.commits;
+            report.dead_letters = moved.letters();
+            report.checkpoints = moved.durable.commits;
             report.location = context.target.to_string();
             publish.then_some(number)
         }

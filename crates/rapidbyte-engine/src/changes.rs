@@ -1,0 +1,295 @@
+//! The streams of a run whose changes are read out of one log: their loads first, then one task for the changes of all.
+//!
+//! Source: `docs/design/protocol.md`, §6.6.
+
+use crate::claim::claim;
+use crate::error::{Cause, EngineError, Stage};
+use crate::keeper::reset_all_command;
+use crate::load::{self, CHANGES, ChangesStart, Claimed, Fingerprint, OpenPrint};
+use crate::observe::RunEvent;
+use crate::report::StreamReport;
+use crate::retry;
+use crate::shares;
+use crate::stream::{Attempt, Load, Run, check_plan};
+use crate::task::{self, Member, Share};
+use rapidbyte_runtime::{NoState, PartitionPlan, PlanRequest, SourceInstance, StateAccess};
+use rapidbyte_types::{ConnectorError, Generation, Partition, RunContext, StreamContext};
+use std::sync::Arc;
+
+/// A failure of all the streams, and the one that it belongs to.
+pub(crate) struct Failed {
+    pub(crate) error: EngineError,
+    /// Its place among the streams.
+    pub(crate) at: usize,
+}
+
+/// The code of [`held_up`].
+pub(crate) const HELD_UP: &str = "held_up";
+
+/// The error of the streams that stand still because another one failed.
+pub(crate) fn held_up(failed: &StreamContext) -> EngineError {
+    let message = format!("its changes are read together with those of `{}`, which failed", failed.name);
+    let error = ConnectorError::config(HELD_UP, message).with_hint("mend what that stream's error names, and run again");
+    EngineError::new(Stage::Engine, Cause::Connector(error))
+}
+
+/// Moves the streams; tries again what did not finish, as the error's kind allows. Says whether the reader of the output went away.
+pub(crate) async fn load(
+    run: &Arc<Run>,
+    streams: &[StreamContext],
+    first_claims: Vec<Claimed>,
+) -> Result<(Vec<StreamReport>, bool), Failed> {
+    let mut claims = first_claims;
+    let newest: Vec<u64> = claims.iter().map(|claimed| claimed.newest_generation).collect();
+    let mut reports: Vec<StreamReport> = streams.iter().map(|stream| StreamReport::of(&stream.name)).collect();
+    let mut planner = None;
+    let mut first: Option<String> = None;
+    let mut attempt = 1;
+    loop {
+        let group = Group { run, streams, newest: &newest, attempt };
+        let mut failed = match group.go(claims, &mut planner, &mut reports).await {
+            Ok(output_closed) => return Ok((reports, output_closed)),
+            Err(error) => error,
+        };
+        // A failed claim is a failed attempt too.
+        claims = loop {
+            failed.attempts = attempt;
+            failed.first = first.clone().filter(|first| *first != failed.message());
+            first = first.or_else(|| Some(failed.message()));
+            let at = failed.stream.as_ref().and_then(|name| streams.iter().position(|stream| stream.name == *name)).unwrap_or(0);
+            let Some(wait) = retry::wait_for(&failed, attempt, run.max_retries) else { return Err(Failed { error: failed, at }) };
+            run.observer.event(RunEvent::Retrying { stream: &streams[at].name, attempt, wait, error: &failed });
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+            reports.iter_mut().for_each(|report| report.attempts = attempt);
+            let context = RunContext { attempt, ..run.context.clone() };
+            match claim(&run.kit, &run.state, &context, run.pipeline, &run.source_identity, streams).await {
+                Ok(claims) => break claims,
+                Err(error) => failed = error,
+            }
+        };
+    }
+}
+
+/// One attempt at all the streams.
+struct Group<'a> {
+    run: &'a Arc<Run>,
+    streams: &'a [StreamContext],
+    /// The newest generation of each when this run claimed it first.
+    newest: &'a [u64],
+    attempt: u32,
+}
+
+/// A stream with everything decided.
+struct Planned {
+    load: Load,
+    /// Its load is complete.
+    loaded: bool,
+}
+
+impl Planned {
+    /// Whether changes have been made durable: then the load is visible.
+    fn has_changes(&self) -> bool {
+        load::newest_receipt(&self.load.receipts, self.load.generation.number, CHANGES).is_some()
+    }
+}
+
+impl Group<'_> {
+    /// The attempt as one stream of it knows it.
+    fn one(&self, at: usize) -> Attempt<'_> {
+        Attempt { run: self.run, stream: &self.streams[at], attempt: self.attempt, newest_before: self.newest[at] }
+    }
+
+    async fn go(
+        &self,
+        claims: Vec<Claimed>,
+        planner: &mut Option<SourceInstance>,
+        reports: &mut [StreamReport],
+    ) -> Result<bool, EngineError> {
+        if let Some(held) = self.streams.iter().find(|stream| self.run.contracts.contains_key(&stream.name)) {
+            let message = "a contract would take a change for a row: it can't be used with `sync_mode: cdc`";
+            let error =
+                ConnectorError::config("unsupported_mode", message).with_hint("leave the contract out, or use another `sync_mode`");
+            return Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&held.name));
+        }
+        let mut starts = Vec::with_capacity(claims.len());
+        let mut held = Vec::with_capacity(claims.len());
+        for (at, claimed) in claims.into_iter().enumerate() {
+            let (start, claimed) = self.start(at, claimed).await.map_err(|error| error.in_stream(&self.streams[at].name))?;
+            starts.push(start);
+            held.push(claimed);
+        }
+        let plans = self.plan(planner, &starts).await?;
+        let planned = self.prepare(starts, plans, held, reports).await?;
+        let shares = planned.iter().enumerate().flat_map(|(at, planned)| {
+            let all = if planned.loaded { Vec::new() } else { self.one(at).shares(&planned.load) };
+            all.into_iter().map(move |share| (at, share))
+        });
+        let ends = shares::move_all(self.run, self.attempt, shares.collect(), reports).await?;
+        if ends.output_closed {
+            return Ok(true);
+        }
+        // It must not hold a snapshot while changes are read.
+        self.close(planner).await;
+        for (at, planned) in planned.iter().enumerate().filter(|(_, planned)| !planned.has_changes()) {
+            let Load { generation, epoch, .. } = &planned.load;
+            let published = self.one(at).publish(generation.number, *epoch, &generation.snapshot, &mut reports[at]).await;
+            published.map_err(|error| error.in_stream(&self.streams[at].name))?;
+        }
+        self.changes(planned, reports).await
+    }
+
+    /// How a stream begins, from what the destination says and what was noted.
+    async fn start(&self, at: usize, claimed: Claimed) -> Result<(ChangesStart, Claimed), EngineError> {
+        let (one, stream) = (self.one(at), &self.streams[at]);
+        // Whatever a full refresh would say of it is not asked here.
+        let mut noted = one.noted(&Fingerprint::new(stream, &[])).await?;
+        let mut claimed = claimed;
+        if one.to_begin_anew().await? {
+            (claimed, noted) = load::given_up(claimed, noted);
+        }
+        let start = load::start_changes(&claimed, noted, &OpenPrint::new(stream)).map_err(|why| one.stuck(why))?;
+        Ok((start, claimed))
+    }
+
+    /// Plans all streams on one instance: the one of the attempt before, which holds what its plan pinned, or a fresh one.
+    async fn plan(&self, held: &mut Option<SourceInstance>, starts: &[ChangesStart]) -> Result<Vec<PartitionPlan>, EngineError> {
+        if let Some(mut planner) = held.take() {
+            match self.plan_on(&mut planner, starts).await {
+                Ok(plans) => {
+                    *held = Some(planner);
+                    return Ok(plans);
+                }
+                Err(error) => tracing::debug!(error = %error, "the planner is replaced"),
+            }
+        }
+        let state: Arc<dyn StateAccess> = Arc::new(NoState);
+        let mut planner = self.run.kit.open_source(self.streams.first(), &state).await?;
+        let plans = self.plan_on(&mut planner, starts).await?;
+        *held = Some(planner);
+        Ok(plans)
+    }
+
+    async fn plan_on(&self, planner: &mut SourceInstance, starts: &[ChangesStart]) -> Result<Vec<PartitionPlan>, EngineError> {
+        let mut plans = Vec::with_capacity(starts.len());
+        for (at, (stream, start)) in self.streams.iter().zip(starts).enumerate() {
+            let one = self.one(at);
+            let request = PlanRequest {
+                run: one.context(),
+                stream: stream.clone(),
+                // None is left to be read.
+                max_partitions: if start.loaded { 0 } else { self.run.parallelism },
+                pinned: start.pinned.clone(),
+            };
+            let plan = planner.plan_partitions(request).await.map_err(|error| of_source(&one, one.source_error(error)))?;
+            check_plan(&plan).map_err(|error| error.in_connector(self.run.kit.source_name()).in_stream(&stream.name))?;
+            if start.loaded && start.pinned.as_ref().is_none_or(|pinned| pinned.snapshot != plan.snapshot) {
+                let error = ConnectorError::data("source_changed", "the changes since the stream's load can't be read any more");
+                let error = EngineError::new(Stage::Source, Cause::Connector(error)).in_connector(self.run.kit.source_name());
+                return Err(of_source(&one, error));
+            }
+            plans.push(plan);
+        }
+        Ok(plans)
+    }
+
+    async fn prepare(
+        &self,
+        starts: Vec<ChangesStart>,
+        plans: Vec<PartitionPlan>,
+        claims: Vec<Claimed>,
+        reports: &mut [StreamReport],
+    ) -> Result<Vec<Planned>, EngineError> {
+        // The newest token speaks of all streams.
+        let token = plans.last().map(|plan| plan.token.clone()).unwrap_or_default();
+        let mut planned = Vec::with_capacity(plans.len());
+        for (at, ((start, plan), claimed)) in starts.into_iter().zip(plans).zip(claims).enumerate() {
+            let stream = &self.streams[at];
+            let pinned = start.pinned.filter(|pinned| pinned.snapshot == plan.snapshot);
+            let resumed = pinned.is_some();
+            let load = Load {
+                generation: Generation {
+                    number: pinned.map_or(start.next, |pinned| pinned.number),
+                    snapshot: OpenPrint::new(stream).stamp(&plan.snapshot),
+                    partitions: plan.partitions,
+                },
+                token: token.clone(),
+                epoch: claimed.epoch,
+                receipts: claimed.receipts,
+            };
+            let one = self.one(at);
+            one.prepare(&load).await.map_err(|error| error.in_stream(&stream.name))?;
+            let report = &mut reports[at];
+            report.partitions = load.generation.partitions.len() as u64 + 1;
+            report.location = stream.target.to_string();
+            report.resumed |= resumed && !start.loaded;
+            let left = if start.loaded { 1 } else { one.shares(&load).len() + 1 };
+            self.run.observer.event(RunEvent::Planned { stream: &stream.name, partitions: left, resumed: report.resumed });
+            planned.push(Planned { load, loaded: start.loaded });
+        }
+        Ok(planned)
+    }
+
+    /// Moves the changes of all streams, from the least of their receipts on.
+    async fn changes(&self, planned: Vec<Planned>, reports: &mut [StreamReport]) -> Result<bool, EngineError> {
+        let run = self.run;
+        // The cut of a load made in this run lies behind every receipt that was there before it.
+        let places = planned.iter().map(|planned| (planned.load.receipts.as_slice(), planned.load.generation.number));
+        let resume = load::least_position(places).map_err(|kind| {
+            let message = format!("the changes of several streams can't be gone on with from positions of type `{kind}`");
+            EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name())
+        })?;
+        let member = |(stream, Planned { load, .. }): (&StreamContext, &Planned)| Member {
+            stream: stream.clone(),
+            epoch: load.epoch,
+            generation: load.generation.number,
+            receipt: load::newest_receipt(&load.receipts, load.generation.number, CHANGES).cloned(),
+        };
+        let share = Share {
+            run: self.one(0).context(),
+            pipeline: run.pipeline,
+            members: self.streams.iter().zip(&planned).map(member).collect(),
+            partition: Partition { id: CHANGES.to_owned(), spec: Vec::new() },
+            token: planned.first().map(|planned| planned.load.token.clone()).unwrap_or_default(),
+            resume,
+        };
+        let permit = run.tasks.acquire().await;
+        let _permit = permit.map_err(|_| EngineError::internal(Stage::Engine, "tasks_closed", "the run has ended"))?;
+        let moved = task::run(&run.kit, share, Arc::clone(&run.state), Arc::clone(&run.observer), None, 0).await;
+        let moved = moved.map_err(|mut error| {
+            tell_reset(&reset_all_command(&run.origin), &mut error);
+            error
+        })?;
+        run.spend(&moved);
+        for (at, report) in reports.iter_mut().enumerate() {
+            report.add_of(&moved, at);
+            report.rows_published = report.rows_written;
+        }
+        Ok(moved.output_closed)
+    }
+
+    /// Ends the planner, and with it whatever it pins at the source.
+    async fn close(&self, planner: &mut Option<SourceInstance>) {
+        let Some(planner) = planner.take() else { return };
+        if let Err(error) = planner.close().await {
+            tracing::warn!(error = %error, "the source did not close cleanly");
+        }
+    }
+}
+
+/// Names the stream, and the way out where the log can't be gone on with.
+fn of_source(one: &Attempt<'_>, error: EngineError) -> EngineError {
+    let mut error = error.in_stream(&one.stream.name);
+    tell_reset(&one.reset_command(), &mut error);
+    error
+}
+
+/// Adds the command that loads anew what can't be gone on with.
+fn tell_reset(command: &str, error: &mut EngineError) {
+    if let Cause::Connector(error) = &mut error.cause
+        && error.code == "source_changed"
+    {
+        let own = error.hint.take().map_or_else(String::new, |hint| format!("{hint}: "));
+        error.hint = Some(format!("{own}`{command}`, then run again"));
+    }
+}
