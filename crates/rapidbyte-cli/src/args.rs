@@ -117,6 +117,8 @@ pub(crate) enum Command {
     State(StateArgs),
     /// Shows rows that could not be processed, and writes them again
     Dlq(DlqArgs),
+    /// Gives a pipeline up: removes its progress at the destination, and slots and publications at the source; rows stay
+    Teardown(TeardownArgs),
     /// Lists the connectors that can be used by name, or packs one
     Connectors(ConnectorsArgs),
     /// Begins a new connector: a project that builds, tests and runs as it is
@@ -159,6 +161,16 @@ pub(crate) struct VerifyArgs {
     /// Names at most N of each stream's keys that differ. Keys are values of rows
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub(crate) keys: u32,
+}
+
+/// `teardown`
+#[derive(Debug, Args)]
+pub(crate) struct TeardownArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Does it; without, nothing is done
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// `state`

@@ -92,6 +92,7 @@ fn execute(context: &Context, command: Option<Command>) -> Outcome {
         Some(Command::Plan(args)) => block_on(command::plan::run(context, &args)),
         Some(Command::Verify(args)) => block_on(command::verify::run(context, &args)),
         Some(Command::State(args)) => command::state::run(context, &args),
+        Some(Command::Teardown(args)) => block_on(command::teardown::run(context, &args)),
         Some(Command::Dlq(args)) => block_on(command::dlq::run(context, &args)),
         Some(Command::Connectors(args)) => command::connectors::run(context, &args),
         Some(Command::Scaffold(args)) => command::scaffold::run(context, &args),

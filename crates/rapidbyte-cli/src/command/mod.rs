@@ -12,6 +12,7 @@ pub(crate) mod scaffold;
 pub(crate) mod spec;
 pub(crate) mod state;
 pub(crate) mod streams;
+pub(crate) mod teardown;
 pub(crate) mod verify;
 
 use crate::bundle::{self, Connectors, Place};
