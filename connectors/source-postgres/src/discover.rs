@@ -21,11 +21,18 @@ pub(crate) fn discover(connection: &mut Connection) -> Result<Vec<DiscoveredStre
             schema: Arc::new(Schema::new(columns.iter().map(|column| column.field()).collect::<Vec<_>>())),
             primary_key: key.into_iter().map(|(_, name)| name).collect(),
             cursor_candidates: columns.iter().filter(|column| column.kind.orders()).map(|column| column.name.clone()).collect(),
-            sync_modes: vec![SyncMode::FullRefresh, SyncMode::Incremental],
+            sync_modes: sync_modes(relation.kind),
             estimated_rows: relation.estimated_rows,
             estimated_bytes: relation.estimated_bytes,
             name: StreamName::qualified(relation.schema, relation.name),
         });
     }
     Ok(found)
+}
+
+/// The log tells changes of tables, and of nothing else that can be read.
+fn sync_modes(kind: char) -> Vec<SyncMode> {
+    let mut modes = vec![SyncMode::FullRefresh, SyncMode::Incremental];
+    modes.extend(matches!(kind, 'r' | 'p').then_some(SyncMode::Cdc));
+    modes
 }

@@ -17,13 +17,9 @@ pub(crate) const DELETED_AT: &str = "_rb_deleted_at";
 /// Gives a table the columns of ours that it lacks. Rows of loads are inserts without a place in the log.
 pub(crate) fn dress(session: &mut Session, target: &Table, mode: WriteMode, deletes: Deletes) -> Result<(), ConnectorError> {
     let wanted: &[(&str, &str)] = match (mode, deletes) {
-        (WriteMode::Append | WriteMode::Replace, _) => &[
-            (OP, "text DEFAULT 'insert'"),
-            (LSN, "pg_lsn"),
-            (SEQ, "bigint"),
-            (COMMIT_TIME, "timestamptz"),
-            (UNCHANGED, "text[]"),
-        ],
+        (WriteMode::Append | WriteMode::Replace, _) => {
+            &[(OP, "text DEFAULT 'insert'"), (LSN, "pg_lsn"), (SEQ, "bigint"), (COMMIT_TIME, "timestamptz"), (UNCHANGED, "text[]")]
+        }
         (WriteMode::Upsert, Deletes::Soft) => &[(DELETED_AT, "timestamptz")],
         (WriteMode::Upsert, Deletes::Hard) => &[],
     };

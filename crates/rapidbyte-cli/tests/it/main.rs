@@ -2,6 +2,7 @@
 
 mod cancel;
 mod cases;
+mod cdc;
 mod checkpoints;
 mod contract;
 mod crash;

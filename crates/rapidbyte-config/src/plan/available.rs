@@ -18,9 +18,7 @@ const fn line(key: &'static str, word: &'static str, hint: &'static str) -> NotA
     NotAvailable { key, word, hint }
 }
 
-const READ: &str = "use `sync_mode: full_refresh` or `sync_mode: incremental`";
-
-static NOT_AVAILABLE: &[NotAvailable] = &[line("sync_mode", "cdc", READ), line("backend", "postgres", "use `backend: sqlite`")];
+static NOT_AVAILABLE: &[NotAvailable] = &[line("backend", "postgres", "use `backend: sqlite`")];
 
 /// Every word that is known and refused.
 pub fn not_available() -> &'static [NotAvailable] {

@@ -193,6 +193,11 @@ fn stream(spec: &StreamSpec, destination: &DestinationSpec, limits: &Limits, pol
         let message = format!("`{key}` has no effect with `sync_mode: {sync_mode}`");
         return Err(error(ConfigErrorKind::Conflict, mark, message).with_hint(format!("leave `{key}` out")));
     }
+    if let (SyncMode::Cdc, Some(filter)) = (sync_mode, &spec.filter) {
+        let message =
+            "`filter` can't be used with `sync_mode: cdc`: a row that comes to meet it, or no longer does, would be missed";
+        return Err(error(ConfigErrorKind::Conflict, filter.mark, message).with_hint("leave `filter` out"));
+    }
     let safe_boundary = spec.safe_boundary.as_ref().map(boundary).transpose()?;
     match &spec.cursor_field {
         Some(cursor) if sync_mode != SyncMode::Incremental => {
@@ -207,9 +212,9 @@ fn stream(spec: &StreamSpec, destination: &DestinationSpec, limits: &Limits, pol
         _ => {}
     }
     let write_mode = value(spec.write_mode.as_ref().or(destination.write_mode.as_ref()), WriteMode::Append);
-    if (sync_mode, write_mode) == (SyncMode::Incremental, WriteMode::Replace) {
+    if sync_mode != SyncMode::FullRefresh && write_mode == WriteMode::Replace {
         let message =
-            "`sync_mode: incremental` reads what is new, which `write_mode: replace` would put in the place of everything";
+            format!("`sync_mode: {sync_mode}` reads what is new, which `write_mode: replace` would put in the place of everything");
         let mark = spec.write_mode.as_ref().or(destination.write_mode.as_ref()).map_or(spec.mark, |mode| mode.mark);
         return Err(error(ConfigErrorKind::Conflict, mark, message).with_hint("use `write_mode: append` or `write_mode: upsert`"));
     }

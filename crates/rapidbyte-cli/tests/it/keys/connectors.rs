@@ -1,6 +1,6 @@
 //! The keys of the connectors: each has a test of its own, which holds its pairs against the schema of its manifest.
 
-use super::{Pair, check, datagen, files, incremental, postgres, reading, transforms};
+use super::{Pair, changes, check, datagen, files, incremental, postgres, reading, transforms};
 use rapidbyte_testkit::connectors;
 use serde_json::Value;
 use std::fs;
@@ -18,12 +18,14 @@ fn whole(connector: &str, pairs: &[Pair]) {
 fn of_dest_postgres() -> Vec<Pair> {
     let mut pairs = postgres::pairs(postgres::Role::Destination);
     pairs.extend(incremental::of_dest_postgres());
+    pairs.extend(changes::of_dest_postgres());
     pairs
 }
 
 fn of_source_postgres() -> Vec<Pair> {
     let mut pairs = postgres::pairs(postgres::Role::Source);
     pairs.extend(reading::of_source_postgres());
+    pairs.extend(changes::of_source_postgres());
     pairs
 }
 

@@ -4,6 +4,7 @@
 //! each with a piece that its text must have and the other's must not. Keys of the pipeline are those of its published schema,
 //! keys of a connector those of the schema in its manifest: one without a pair fails its test, and so does a pair without a key.
 
+mod changes;
 mod connectors;
 mod contract;
 mod datagen;
