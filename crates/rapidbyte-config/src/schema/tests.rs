@@ -2,19 +2,89 @@ use super::*;
 use std::collections::HashSet;
 use std::path::Path;
 
-#[test]
-fn the_published_schema_is_the_generated_one() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/pipeline.schema.json");
-    let generated = pipeline_schema();
+/// Compares a checked-in file with what it should hold, and writes it anew where `RAPIDBYTE_UPDATE_GOLDEN` is set.
+fn golden(file: &str, generated: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference").join(file);
     if std::env::var_os("RAPIDBYTE_UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
-        std::fs::write(&path, &generated).expect("written");
+        std::fs::write(&path, generated).expect("written");
     }
     let published = std::fs::read_to_string(&path).expect("checked in");
     assert!(
         published == generated,
-        "docs/reference/pipeline.schema.json is stale: run `RAPIDBYTE_UPDATE_GOLDEN=1 cargo test -p rapidbyte-config schema`"
+        "docs/reference/{file} is stale: run `RAPIDBYTE_UPDATE_GOLDEN=1 cargo test -p rapidbyte-config schema`"
     );
+}
+
+#[test]
+fn the_published_schema_is_the_generated_one() {
+    golden("pipeline.schema.json", &pipeline_schema());
+}
+
+#[test]
+fn the_page_of_keys_is_the_generated_one() {
+    let mut page = PAGE.to_owned();
+    let mut section = None;
+    for key in keys() {
+        if matches!(key.kind, KeyKind::Object | KeyKind::ObjectList { .. }) {
+            continue;
+        }
+        if section != Some(key.parent()) {
+            section = Some(key.parent());
+            let (title, about) = match keys().iter().find(|parent| parent.path == key.parent().trim_end_matches("[]")) {
+                Some(parent) => (format!("`{}`", key.parent()), parent.doc),
+                None => ("The document".to_owned(), ""),
+            };
+            page += &format!("\n## {title}\n\n{about}\n\n| Key | Takes | Default | |\n|---|---|---|---|\n");
+        }
+        let default = match (key.default, key.required) {
+            (_, true) => "needed".to_owned(),
+            (Some(default), false) => format!("`{}`", default.trim_matches('"')),
+            (None, false) => String::new(),
+        };
+        page += &format!("| `{}` | {} | {default} | {} |\n", key.name(), takes(key.kind), key.doc.replace('|', "\\|"));
+    }
+    golden("pipeline.md", &page.replace("\n\n\n\n", "\n\n"));
+}
+
+const PAGE: &str = "# The pipeline file
+
+<!-- Made from the code by a test of rapidbyte-config; `RAPIDBYTE_UPDATE_GOLDEN=1` writes it anew. -->
+
+One YAML document. `rapidbyte init` prints a commented example, `rapidbyte check` looks a file over before anything moves, and editors can use the
+[JSON Schema](pipeline.schema.json). A key that isn't known is an error, with the nearest one that is.
+
+Text may hold variables of the environment: `${VAR}`, `${VAR:-default}`, `${VAR:?message}`. They are put in after the YAML is read, so that a value
+can't change the document around it; `$${` stands for `${` itself. Sizes are whole numbers of bytes, alone or with a unit: `kb`, `mb` and `gb` are
+multiples of 1024, like `KiB`, `MiB` and `GiB`.
+";
+
+/// What a key takes, for people.
+fn takes(kind: KeyKind) -> String {
+    let words = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    match kind {
+        KeyKind::Text => "text".to_owned(),
+        KeyKind::TextOrNull => "text or `null`".to_owned(),
+        KeyKind::Version => "`\"1.0\"`, `\"1\"`".to_owned(),
+        KeyKind::Word(all) => words(all),
+        KeyKind::WordOrNull(all) => format!("{}, `null`", words(all)),
+        KeyKind::Integer { min, max } => format!("{min} to {max}"),
+        KeyKind::Size { min, max } => format!("{} to {}", size(min), size(max)),
+        KeyKind::TextList => "a list of texts".to_owned(),
+        KeyKind::Config => "a mapping".to_owned(),
+        KeyKind::Object | KeyKind::ObjectList { .. } => String::new(),
+    }
+}
+
+/// Bytes in the largest unit that divides them.
+fn size(bytes: u64) -> String {
+    ["", "kb", "mb", "gb"]
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(at, unit)| (1_u64 << (10 * at), unit))
+        .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit))
+        .map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
 #[test]
