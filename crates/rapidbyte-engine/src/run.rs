@@ -254,6 +254,8 @@ async fn finish(
         rows_dropped: 0,
     };
     let mut recorded = Vec::new();
+    // One policy for all streams, those that a pattern stands for among them.
+    let skips = plan.streams.iter().any(|one| one.policies.on_data_error == DataErrorPolicy::Skip);
     let (mut first_error, mut held_up) = (None, None);
     match results {
         Ok(outcomes) => {
@@ -262,10 +264,6 @@ async fn finish(
                 match outcome {
                     Ok((stream, closed)) => {
                         report.output_closed |= closed;
-                        let skips = plan
-                            .streams
-                            .iter()
-                            .any(|one| one.name == stream.stream && one.policies.on_data_error == DataErrorPolicy::Skip);
                         report.rows_dropped += if skips { stream.rows_skipped } else { stream.rows_discarded };
                         report.streams.push(stream);
                     }

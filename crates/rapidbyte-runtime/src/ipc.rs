@@ -2,6 +2,8 @@
 //!
 //! Framing, flatbuffer, offsets and counts are looked at; values are not. Whoever decodes a batch validates it in full.
 
+mod known;
+
 use arrow_ipc::{DictionaryBatch, Field, MessageHeader, RecordBatch, Type, root_as_message};
 use std::collections::BTreeSet;
 
@@ -113,6 +115,9 @@ impl Shape {
         *seen += 1;
         if *seen > MAX_FIELDS {
             return Err(Refusal(format!("the schema has more than {MAX_FIELDS} fields")));
+        }
+        if !known::is_known(field) {
+            return Err(Refusal(format!("column `{}` is of a type with an impossible width, unit or number of children", name())));
         }
         let dictionary = field.dictionary();
         if let Some(dictionary) = dictionary {
@@ -310,6 +315,10 @@ mod tests {
                 changed[at] = value;
                 if let Ok(shape) = check_schema(&changed) {
                     let _ = shape.check_batch(&batch, 3);
+                    // What has passed is decoded by others.
+                    let framed = frame(&changed).expect("framed");
+                    let message = root_as_message(framed.metadata).expect("a message");
+                    let _ = arrow_ipc::convert::fb_to_schema(message.header_as_schema().expect("a schema"));
                 }
             }
         }

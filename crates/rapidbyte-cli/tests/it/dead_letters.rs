@@ -85,6 +85,16 @@ fn one_bad_row_in_many_follows_the_policy_in_every_mode() {
 }
 
 #[test]
+fn rows_skipped_by_streams_of_a_pattern_are_told_of() {
+    let server = Postgres::shared();
+    let (source, destination) = (server.database("pattern_source"), server.database("pattern_destination"));
+    fill(&source, 20, &[7]);
+    target(&destination);
+    let yaml = pipeline(&source, &destination, "", "  on_data_error: skip\n").replace("name: orders", "name: \"public.*\"");
+    assert_eq!(Project::with_pipeline(&yaml).run().finish().exit(20).at("/report/streams/0/rows_skipped"), 1);
+}
+
+#[test]
 fn a_policy_that_a_connector_does_not_follow_is_refused() {
     let yaml = "version: \"1.0\"\npipeline: p\nsource:\n  use: source-datagen\n  config: { pattern: orders, max_events: 5 }\n  streams: [ { name: orders } ]\n\
                 destination:\n  use: dest-stdout\n  config: { format: json }\n  on_data_error: dlq\n";

@@ -26,12 +26,12 @@ fn the_page_of_keys_is_the_generated_one() {
     let mut page = PAGE.to_owned();
     let mut section = None;
     for key in keys() {
-        if matches!(key.kind, KeyKind::Object | KeyKind::ObjectList { .. }) {
+        if matches!(key.kind, KeyKind::Object | KeyKind::ObjectList { .. } | KeyKind::NamedObjects { .. }) {
             continue;
         }
         if section != Some(key.parent()) {
             section = Some(key.parent());
-            let (title, about) = match keys().iter().find(|parent| parent.path == key.parent().trim_end_matches("[]")) {
+            let (title, about) = match keys().iter().find(|parent| parent.path == key.parent().trim_end_matches(['[', ']', '{', '}'])) {
                 Some(parent) => (format!("`{}`", key.parent()), parent.doc),
                 None => ("The document".to_owned(), ""),
             };
@@ -71,8 +71,11 @@ fn takes(kind: KeyKind) -> String {
         KeyKind::Integer { min, max } => format!("{min} to {max}"),
         KeyKind::Size { min, max } => format!("{} to {}", size(min), size(max)),
         KeyKind::TextList => "a list of texts".to_owned(),
+        KeyKind::Flag => "`true`, `false`".to_owned(),
+        KeyKind::Scalar => "text, a whole number, `true` or `false`".to_owned(),
+        KeyKind::ScalarList => "a list of them".to_owned(),
         KeyKind::Config => "a mapping".to_owned(),
-        KeyKind::Object | KeyKind::ObjectList { .. } => String::new(),
+        KeyKind::Object | KeyKind::ObjectList { .. } | KeyKind::NamedObjects { .. } => String::new(),
     }
 }
 
