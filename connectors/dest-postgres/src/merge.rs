@@ -149,12 +149,27 @@ pub(crate) fn list(names: &[String]) -> Result<String, ConnectorError> {
     Ok(quoted.join(", "))
 }
 
+/// The column of staging that counts rows as they come; later ones have larger numbers.
+pub(crate) const ARRIVAL: &str = "_rb_row";
+
+/// The expression that orders rows of staging as they came. Tables of very many columns, and those of loads that an older version began, don't
+/// count them: their places are as near as one can get.
+fn arrival(session: &mut Session, staging: &str) -> Result<&'static str, ConnectorError> {
+    let rows = session.query_params(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass($1) AND attname = $2 AND NOT attisdropped)",
+        &[staging.to_owned().into(), ARRIVAL.into()],
+    )?;
+    Ok(if rows.first().and_then(|row| row.get(0)) == Some("t") { ARRIVAL } else { "ctid" })
+}
+
 /// How the rows of staging come into a target that is there.
 pub(crate) struct Insertion {
     pub(crate) into: String,
     pub(crate) from: String,
     pub(crate) names: String,
     pub(crate) staging: String,
+    /// What orders the rows of staging as they came.
+    pub(crate) arrival: &'static str,
     pub(crate) target: Table,
     /// The columns that are written.
     pub(crate) columns: Vec<String>,
@@ -220,6 +235,7 @@ impl Insertion {
             from: from.join(", "),
             names: names.join(", "),
             staging: load.staging.quoted()?,
+            arrival: if key.is_empty() { "ctid" } else { arrival(session, &load.staging.quoted()?)? },
             target: target.clone(),
             columns: into.iter().map(|(name, _)| (*name).to_owned()).collect(),
             numbered: relation.columns.iter().any(|known| known.identity.is_some()),
@@ -252,13 +268,13 @@ impl Insertion {
 
     /// The statement for the rows of a clause, which is empty or begins with ` WHERE`.
     pub(crate) fn sql(&self, clause: &str) -> String {
-        let Self { into, from, names, staging, .. } = self;
+        let Self { into, from, names, staging, arrival, .. } = self;
         match &self.merged {
             None => format!("INSERT INTO {into} SELECT {from} FROM {staging}{clause}"),
-            // One statement must not meet a key twice. Staging holds rows in the order in which they came: the last one wins.
+            // One statement must not meet a key twice: the last one wins.
             Some((key, action)) => format!(
                 "INSERT INTO {into}
-                 SELECT {names} FROM (SELECT DISTINCT ON ({key}) {from} FROM {staging}{clause} ORDER BY {key}, ctid DESC) AS last
+                 SELECT {names} FROM (SELECT DISTINCT ON ({key}) {from} FROM {staging}{clause} ORDER BY {key}, {arrival} DESC) AS last
                  ON CONFLICT ({key}) {action}"
             ),
         }
@@ -282,8 +298,10 @@ impl Insertion {
         places: Vec<String>,
     ) -> Result<Vec<String>, ConnectorError> {
         let Some((key, _)) = self.merged.as_ref().filter(|_| !places.is_empty()) else { return Ok(places) };
+        let arrival = self.arrival;
         let sql = format!(
-            "SELECT ctid FROM (SELECT ctid, row_number() OVER (PARTITION BY {key} ORDER BY ctid DESC) AS place FROM {staging}) AS all_rows
+            "SELECT ctid FROM (SELECT ctid, row_number() OVER (PARTITION BY {key} ORDER BY {arrival} DESC) AS place
+                               FROM {staging}) AS all_rows
              WHERE place = 1 AND {} ORDER BY ctid",
             crate::tolerant::at(&places)
         );

@@ -224,6 +224,9 @@ fn move_into_place(
     let staging = load.staging.quoted()?;
     let (schema, name) = (quote_ident(&target.schema)?, quote_ident(&target.name)?);
     let mut casts = Vec::new();
+    if load.write_mode == WriteMode::Upsert {
+        casts.push(format!("DROP COLUMN IF EXISTS {}", merge::ARRIVAL));
+    }
     for column in columns.iter().filter(|column| column.staged != column.published) {
         let name = quote_ident(&column.name)?;
         casts.push(format!("ALTER COLUMN {name} TYPE {} USING {}", column.published, from_text(&name, &column.published)));

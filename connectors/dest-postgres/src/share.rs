@@ -114,7 +114,8 @@ impl<'a> Share<'a> {
                 }
             }
             None => {
-                session.run(&create_statement("TABLE", &staging, &layout.columns)?)?;
+                let numbered = self.request.context.write_mode == WriteMode::Upsert;
+                session.run(&create_statement("TABLE", &staging, &layout.columns, numbered)?)?;
                 ledger::set_columns(session, stream, generation, &layout.columns)?;
             }
         }
@@ -168,9 +169,9 @@ impl<'a> Share<'a> {
         ledger::drop_staging(session, &load.staging)?;
         let merged = self.of_changes() && context.write_mode == WriteMode::Upsert;
         let staged = if self.of_changes() { changes::all_nullable(&layout.columns) } else { layout.columns.clone() };
-        // Not logged: at every commit it is empty. Its rows lie in the order in which they came, and of two with one key the last one
-        // counts: nobody may make room among them for later ones.
-        let table = create_statement("UNLOGGED TABLE", &load.staging, &staged)?;
+        // Not logged: at every commit it is empty. Emptied so often, it has nothing for a vacuum to do.
+        let numbered = context.write_mode == WriteMode::Upsert && !self.of_changes();
+        let table = create_statement("UNLOGGED TABLE", &load.staging, &staged, numbered)?;
         session.run(&format!("{table} WITH (autovacuum_enabled = off)"))?;
         ledger::set_columns(session, stream, generation, if merged { &layout.columns } else { &staged })?;
         if self.of_changes() {
@@ -296,12 +297,19 @@ impl<'a> Share<'a> {
     }
 }
 
-/// A logged table: its rows must outlive a crash of the server, as the receipts say they do.
-fn create_statement(kind: &str, table: &Table, columns: &Columns) -> Result<String, ConnectorError> {
-    let mut parts = Vec::with_capacity(columns.len());
+/// A staging table. `numbered` gives it a column that counts its rows as they come: their places in the table don't tell, since the
+/// server puts a later, shorter row where an earlier page has room for it.
+fn create_statement(kind: &str, table: &Table, columns: &Columns, numbered: bool) -> Result<String, ConnectorError> {
+    let mut parts = Vec::with_capacity(columns.len() + 1);
     for column in columns {
         let not_null = if column.not_null { " NOT NULL" } else { "" };
         parts.push(format!("{} {}{not_null}", quote_ident(&column.name)?, column.staged));
     }
+    if numbered && columns.len() <= MOST_NUMBERED {
+        parts.push(format!("{} bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000)", merge::ARRIVAL));
+    }
     Ok(format!("CREATE {kind} {} ({})", table.quoted()?, parts.join(",\n")))
 }
+
+/// The most columns beside which there is room for one that counts rows: a table has at most 1,600, and a load may bring more.
+const MOST_NUMBERED: usize = 1_500;

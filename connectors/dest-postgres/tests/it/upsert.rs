@@ -46,6 +46,55 @@ fn a_first_load_with_a_key_twice_keeps_the_last_row() {
     assert_eq!(place.value("SELECT count(*) FROM pg_class WHERE relname LIKE '\\_rb\\_load%'"), "0");
 }
 
+/// Rows of very different lengths: a server puts a short one where an earlier page has room for it.
+fn uneven() -> (Vec<(i64, String)>, String) {
+    let mut seed = 20261_u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed >> 33
+    };
+    let rows: Vec<(i64, String)> = (0..3_000)
+        .map(|n| {
+            let (id, length) = ((random() % 300) as i64, random() % 1_500);
+            (id, format!("{n}:{}", "x".repeat(length as usize)))
+        })
+        .collect();
+    let newest: std::collections::BTreeMap<i64, usize> = rows.iter().zip(0..).map(|((id, _), n)| (*id, n)).collect();
+    let expected: Vec<String> = newest.iter().map(|(id, n)| format!("{id}={n}")).collect();
+    (rows, expected.join(" "))
+}
+
+#[test]
+fn the_last_row_of_a_key_wins_wherever_the_server_puts_it() {
+    let (rows, expected) = uneven();
+    let noted: Vec<RecordBatch> =
+        rows.chunks(100).map(|some| noted(&some.iter().map(|(id, note)| (*id, note.as_str())).collect::<Vec<_>>())).collect();
+    let shown = "SELECT string_agg(id || '=' || split_part(note, ':', 1), ' ' ORDER BY id) FROM orders";
+    for method in ["copy", "insert"] {
+        for sync in [SyncMode::Incremental, SyncMode::FullRefresh] {
+            let place = Place::new();
+            let full = sync == SyncMode::FullRefresh;
+            let mut pipe = match full {
+                true => Pipe::new(&place, "orders", WriteMode::Upsert),
+                false => incremental(&place, "orders", WriteMode::Upsert),
+            };
+            pipe.extra = serde_json::json!({ "load_method": method });
+            if full {
+                pipe.load(&noted);
+            } else {
+                pipe.claim();
+                pipe.prepare(1, "~", &["0"]);
+                let host = FakeHost::install();
+                host.feed(0, 1, &noted).unwrap();
+                host.feed_commit(1, false, Some(position("p")));
+                pipe.write(&host, 1, "0", 0, 0).unwrap();
+            }
+            assert_eq!(place.value(shown), expected, "{method} {sync:?}");
+            assert_eq!(place.value("SELECT count(*) FROM information_schema.columns WHERE table_name = 'orders'"), "2");
+        }
+    }
+}
+
 #[test]
 fn each_commit_of_an_open_ended_load_is_visible_with_its_receipt() {
     let place = Place::new();
