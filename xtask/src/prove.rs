@@ -83,7 +83,7 @@ fn rows(page: &str) -> BTreeMap<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
+mod page {
     use super::*;
 
     #[test]

@@ -22,7 +22,7 @@ fn rows(ids: &[i64], serials: &[i64], identity: (&str, &str)) -> RecordBatch {
 
 const COLUMNS: &str =
     "SELECT string_agg(concat(attname, attidentity, attgenerated, CASE WHEN attnotnull THEN '!' END), ' ' ORDER BY attnum)
-    FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0";
+    FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped";
 
 #[test]
 fn a_table_that_is_made_numbers_rows_as_the_source_does() {
