@@ -31,10 +31,11 @@ fn the_page_of_keys_is_the_generated_one() {
         }
         if section != Some(key.parent()) {
             section = Some(key.parent());
-            let (title, about) = match keys().iter().find(|parent| parent.path == key.parent().trim_end_matches(['[', ']', '{', '}'])) {
-                Some(parent) => (format!("`{}`", key.parent()), parent.doc),
-                None => ("The document".to_owned(), ""),
-            };
+            let (title, about) =
+                match keys().iter().find(|parent| parent.path == key.parent().trim_end_matches(['[', ']', '{', '}'])) {
+                    Some(parent) => (format!("`{}`", key.parent()), parent.doc),
+                    None => ("The document".to_owned(), ""),
+                };
             page += &format!("\n## {title}\n\n{about}\n\n| Key | Takes | Default | |\n|---|---|---|---|\n");
         }
         let default = match (key.default, key.required) {

@@ -49,7 +49,7 @@ pub(super) fn of_dest_postgres() -> Vec<Pair> {
         let mut side =
             changes(&format!("deletes_{deletes}"), &database, "", &config).with("settings", "  write_mode: upsert\n").shows(shows);
         let asks = "SELECT 'columns ' || string_agg(attname, ' ' ORDER BY attnum) || ';' FROM pg_attribute
-                    WHERE attrelid = 'kept.t'::regclass AND attnum > 0;
+                    WHERE attrelid = 'kept.t'::regclass AND attnum > 0 AND NOT attisdropped;
                     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
         side.asks = Some((database, asks.to_owned()));
         side
