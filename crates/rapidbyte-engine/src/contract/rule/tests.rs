@@ -118,7 +118,7 @@ fn a_dictionary_is_asked_for_each_of_its_values() {
     let empty: DictionaryArray<Int32Type> = vec![None::<&str>; 2].into_iter().collect();
     assert_eq!(test.broken(&(Arc::new(empty) as ArrayRef)).unwrap(), [false, false]);
     let test = Test::regex(&field(&array, None), &Literal::new("^b")).unwrap();
-    assert_eq!(test.broken(&array).unwrap()[2], false);
+    assert!(!test.broken(&array).unwrap()[2]);
 }
 
 #[test]
