@@ -111,7 +111,7 @@ fn statements_to_come_make_what_the_run_makes_and_nothing_is_written() {
     assert_eq!(dump(&destination, &[]), before, "the destination is what it was");
     assert_eq!(fs::read(project.path(".rapidbyte/state.db")).expect("a state file"), state, "so is the state file");
     assert_eq!(again.at("/streams/0/exists"), true);
-    assert_eq!(statements(&again, 0, &["create", "alter"]), [String::new(); 0]);
+    assert!(statements(&again, 0, &["create", "alter"]).is_empty());
     assert_told(&again, 0, "write", "all rows that are there are replaced");
     assert!(again.at("/streams/0/resumes").as_str().is_some_and(|text| text.contains("as load 2")), "{}", again.told());
     let text = project.rapidbyte(&["plan", "pipeline.yaml"]).finish().success();
