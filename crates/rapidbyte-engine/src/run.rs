@@ -13,8 +13,8 @@ use crate::retry;
 use crate::select;
 use crate::stream::{self, Run};
 use crate::task::blocking;
-use rapidbyte_config::PipelinePlan;
 use rapidbyte_config::plan::StatePlan;
+use rapidbyte_config::{PipelinePlan, StreamPattern};
 use rapidbyte_runtime::{NoState, StateAccess};
 use rapidbyte_state::{
     PipelineId, RunError, RunGuard, RunOutcome, RunStatus, RunTotals, SqliteStore, StateStore, StreamResult, StreamStatus,
@@ -255,7 +255,8 @@ async fn finish(
     };
     let mut recorded = Vec::new();
     // One policy for all streams, those that a pattern stands for among them.
-    let skips = plan.streams.iter().any(|one| one.policies.on_data_error == DataErrorPolicy::Skip);
+    let mut templates = plan.streams.iter().chain(plan.patterns.iter().map(StreamPattern::template));
+    let skips = templates.any(|one| one.policies.on_data_error == DataErrorPolicy::Skip);
     let (mut first_error, mut held_up) = (None, None);
     match results {
         Ok(outcomes) => {

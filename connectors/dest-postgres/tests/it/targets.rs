@@ -217,7 +217,7 @@ fn a_claim_that_waits_in_vain_says_who_holds_the_row() {
     let error = pipe.try_claim("source", 0).unwrap_err();
     assert_eq!((error.code.as_str(), error.retryable), ("lock_timeout", true));
     assert!(error.message.contains(&pid) && error.message.contains("`stuck loader`, idle in transaction"), "{error}");
-    place.run(&error.hint.unwrap().split('`').nth(1).unwrap());
+    place.run(error.hint.unwrap().split('`').nth(1).unwrap());
     pipe.claim();
 }
 

@@ -289,7 +289,7 @@ fn survives_kills(mode: &'static str, name: &'static str, kills: usize) {
     let seed = Seeded::seed_of_environment();
     let mut random = Seeded::new(seed);
     let project = Project::with_pipeline(&yaml);
-    let mut died = 0;
+    let (mut died, mut runs) = (0, 0);
     thread::scope(|scope| {
         for writer in 1..=2 {
             let source = &source;
@@ -297,8 +297,11 @@ fn survives_kills(mode: &'static str, name: &'static str, kills: usize) {
         }
         let _stop = Stop(&source);
         let mut began = String::new();
-        for kill in 0..kills {
-            let points = if kill < 3 { &of_load } else { &of_changes };
+        // Not each run comes to its point: one that finds nothing new, or goes on with a load, hits others than were counted.
+        while died < kills {
+            assert!(runs < kills * 4, "{died} of {runs} runs died");
+            let points = if runs < 3 { &of_load } else { &of_changes };
+            runs += 1;
             let at = usize::try_from(random.below(points.len() as u64)).expect("below a length");
             let (point, hits) = points.iter().nth(at).expect("a point");
             let hit = random.below((*hits).min(2)) + 1;
@@ -318,12 +321,15 @@ fn survives_kills(mode: &'static str, name: &'static str, kills: usize) {
         }
     });
     run(&project);
-    assert!(died * 2 > kills, "{died} of {kills} runs died");
     let detail = check(&source, &destination, mode);
     assert_eq!(run(&project), 0);
     drop_slot(&source, name);
     Proof {
-        name: "kills beside a mixed writer, changes by upsert and as a log",
+        name: if mode == "upsert" {
+            "kills beside a mixed writer, changes merged"
+        } else {
+            "kills beside a mixed writer, changes as a log"
+        },
         cases: kills,
         failures: 0,
         seed: seed.to_string(),
@@ -360,10 +366,10 @@ fn check(source: &Database<'_>, destination: &Database<'_>, mode: &str) -> Strin
 
 #[test]
 fn prove_merged_changes_survive_kills() {
-    survives_kills("upsert", "cdc_kill", if is_full() { 200 } else { 16 });
+    survives_kills("upsert", "cdc_kill", if is_full() { 200 } else { 10 });
 }
 
 #[test]
 fn prove_a_change_log_survives_kills() {
-    survives_kills("append", "cdc_kill_log", if is_full() { 200 } else { 12 });
+    survives_kills("append", "cdc_kill_log", if is_full() { 200 } else { 8 });
 }
