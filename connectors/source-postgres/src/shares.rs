@@ -112,7 +112,8 @@ fn hold(source: &mut PostgresSource, request: &PlanRequest) -> Result<Option<Hel
     let Some(relation) = find_relation(session, &schema, &table)? else {
         return Err(missing_table(session, &schema, &table));
     };
-    if relation.estimated_bytes.unwrap_or(0) <= above {
+    let size = relation.estimated_bytes.unwrap_or(0);
+    if size <= above {
         return Ok(None);
     }
     if let Some(why) = unsplit(&relation) {
@@ -148,7 +149,9 @@ fn hold(source: &mut PostgresSource, request: &PlanRequest) -> Result<Option<Hel
     }
     source.session()?.batch_execute("ROLLBACK")?;
     let Some(leaves) = leaves(&mut connection, stream, &relation)? else { return Ok(None) };
-    let shares = cut(&leaves, request.max_partitions);
+    // Each share has a session, and memory of its own: a table that is hardly too large is worth two of them, and no more.
+    let worth = u32::try_from(size.div_ceil(above.max(1))).unwrap_or(u32::MAX);
+    let shares = cut(&leaves, request.max_partitions.min(worth));
     if shares.len() < 2 {
         return Ok(None);
     }
