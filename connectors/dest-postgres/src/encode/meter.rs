@@ -43,7 +43,7 @@ fn measure(columns: Vec<(Wire, ArrayRef)>) {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `cargo xtask bench instructions`"]
 fn meter_copy_encode_lineitem() {
     let mut numbers = Numbers(42);
     let mut long = |end: u64| -> (Wire, ArrayRef) {
@@ -75,7 +75,7 @@ fn meter_copy_encode_lineitem() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `cargo xtask bench instructions`"]
 fn meter_copy_encode_narrow() {
     let mut numbers = Numbers(42);
     let moments = (0..ROWS.cast_signed()).map(|index| 1_704_067_200_000_000 + index * 37_000);

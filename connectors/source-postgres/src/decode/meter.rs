@@ -108,7 +108,7 @@ fn measure(kinds: Vec<Kind>, rows: &[Vec<u8>]) {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `cargo xtask bench instructions`"]
 fn meter_copy_decode_lineitem() {
     let mut numbers = Numbers(42);
     let decimal = || Kind::Decimal128 { precision: 15, scale: 2 };
@@ -131,7 +131,7 @@ fn meter_copy_decode_lineitem() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `cargo xtask bench instructions`"]
 fn meter_copy_decode_narrow() {
     let mut numbers = Numbers(42);
     let kinds = vec![Kind::Int8, Kind::TimestampTz, Kind::Text, Kind::Float8, Kind::Bool];
@@ -159,7 +159,7 @@ fn batch() -> RecordBatch {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `cargo xtask bench instructions`"]
 fn meter_ipc_encode() {
     let batch = batch();
     let mut encoder = BatchEncoder::new(batch.schema()).expect("an encoder");
@@ -168,7 +168,7 @@ fn meter_ipc_encode() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `cargo xtask bench instructions`"]
 fn meter_ipc_decode() {
     let batch = batch();
     let mut encoder = BatchEncoder::new(batch.schema()).expect("an encoder");

@@ -1,4 +1,4 @@
-//! How fast the reference table is read natively: `cargo test --release -p source-postgres -- --ignored --nocapture speed`.
+//! How fast the reference table is read natively: `cargo xtask bench speeds`.
 
 use crate::{read, stream};
 use postgres_wire::test_server::PostgresServer;
@@ -7,7 +7,7 @@ use std::time::Instant;
 const ROWS: u64 = 1_000_000;
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `cargo xtask bench speeds`"]
 fn speed_of_lineitem() {
     let server = PostgresServer::start();
     server

@@ -366,10 +366,8 @@ fn missing_rights_are_told_with_the_grant() {
     destination.sql("DROP OWNED BY verify_blind; DROP ROLE verify_blind");
 }
 
-/// `cargo test --release -p rapidbyte-cli --test it -- --ignored --nocapture speed_of_verify`, with what `cargo xtask test` tells
-/// its tests in the environment.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `cargo xtask bench speeds`"]
 fn speed_of_verify() {
     let server = Postgres::shared();
     let (source, destination) = (server.database("verify_speed_source"), server.database("verify_speed_destination"));
