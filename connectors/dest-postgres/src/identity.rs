@@ -1,12 +1,13 @@
 //! Identity columns: made as they are at the source, and their sequences kept ahead of the values that come from there.
 
 use crate::catalog::Relation;
-use crate::ledger::{Columns, LoadColumn};
+use crate::ledger::LoadColumn;
 use crate::names::Table;
 use crate::session::Session;
+use crate::transfer::Transfer;
 use postgres_wire::quote_ident;
-use rapidbyte_sdk::ConnectorError;
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
+use rapidbyte_sdk::{ConnectorError, WriteMode};
 use serde::{Deserialize, Serialize};
 
 /// Whether an INSERT may give an identity column its value.
@@ -47,13 +48,9 @@ pub(crate) fn clause(column: &LoadColumn, key: &[String], merges: bool) -> Optio
 }
 
 /// Makes the identity columns of a table that has just been given its name.
-pub(crate) fn add(
-    session: &mut Session,
-    columns: &Columns,
-    target: &Table,
-    key: &[String],
-    merges: bool,
-) -> Result<(), ConnectorError> {
+pub(crate) fn add(session: &mut Session, transfer: &Transfer<'_>) -> Result<(), ConnectorError> {
+    let Transfer { load, columns, target, key, .. } = *transfer;
+    let merges = load.write_mode == WriteMode::Upsert;
     let mut actions = Vec::new();
     for column in columns {
         if let Some(clause) = clause(column, key, merges) {

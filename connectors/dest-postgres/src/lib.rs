@@ -25,6 +25,7 @@ mod session;
 mod share;
 mod teardown;
 mod tolerant;
+mod transfer;
 mod types;
 mod user_types;
 

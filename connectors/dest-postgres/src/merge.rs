@@ -2,14 +2,15 @@
 
 use crate::catalog::{self, Relation};
 use crate::changes;
-use crate::evolution::Arrival;
+use crate::evolution;
 use crate::identity;
-use crate::ledger::{self, Columns, Load};
+use crate::ledger::{self, Columns};
 use crate::names::Table;
 use crate::publish::{check_kind, from_text, unknown_object};
 use crate::rejects::Rejects;
 use crate::session::Session;
 use crate::tolerant;
+use crate::transfer::Transfer;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::{ConnectorError, NewColumnPolicy, StreamContext, SyncMode, WriteMode};
 
@@ -51,19 +52,13 @@ pub(crate) fn lock_target(session: &mut Session, target: &Table) -> Result<(), C
 }
 
 /// Makes the target, or looks whether the load's rows can go into the one that is there, and brings its columns up to date.
-pub(crate) fn ensure_target(
-    session: &mut Session,
-    context: &StreamContext,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    key: &[String],
-) -> Result<(), ConnectorError> {
+pub(crate) fn ensure_target(session: &mut Session, transfer: &Transfer<'_>) -> Result<(), ConnectorError> {
+    let Transfer { columns, target, key, .. } = *transfer;
     lock_target(session, target)?;
     match catalog::relation(session, target)? {
         Some(relation) => {
             refuse_unlogged(target, &relation)?;
-            fit(session, &Arrival { context, load, columns, target, relation: &relation }, key)
+            fit(session, transfer, &relation)
         }
         None => create(session, columns, target, key),
     }
@@ -90,12 +85,12 @@ pub(crate) fn create(session: &mut Session, columns: &Columns, target: &Table, k
 }
 
 /// Brings a table that is there and the load together.
-fn fit(session: &mut Session, arrival: &Arrival<'_>, key: &[String]) -> Result<(), ConnectorError> {
-    check_kind(arrival.target, arrival.relation)?;
-    arrival.evolve(session)?;
-    match key.is_empty() {
+fn fit(session: &mut Session, transfer: &Transfer<'_>, relation: &Relation) -> Result<(), ConnectorError> {
+    check_kind(transfer.target, relation)?;
+    evolution::evolve(session, transfer, relation)?;
+    match transfer.key.is_empty() {
         true => Ok(()),
-        false => require_unique(session, arrival.target, key),
+        false => require_unique(session, transfer.target, transfer.key),
     }
 }
 
@@ -163,14 +158,14 @@ fn arrival(session: &mut Session, staging: &str) -> Result<&'static str, Connect
 }
 
 /// How the rows of staging come into a target that is there.
-pub(crate) struct Insertion {
+pub(crate) struct Insertion<'a> {
+    pub(crate) transfer: Transfer<'a>,
     pub(crate) into: String,
     pub(crate) from: String,
     pub(crate) names: String,
     pub(crate) staging: String,
     /// What orders the rows of staging as they came.
     pub(crate) arrival: &'static str,
-    pub(crate) target: Table,
     /// The columns that are written.
     pub(crate) columns: Vec<String>,
     /// The quoted key, and what is done with a row whose key is there.
@@ -183,22 +178,15 @@ pub(crate) struct Insertion {
     pub(crate) nullable_key: Vec<String>,
 }
 
-impl Insertion {
+impl<'a> Insertion<'a> {
     /// Looks at the target and brings its columns up to date.
-    pub(crate) fn plan(
-        session: &mut Session,
-        context: &StreamContext,
-        load: &Load,
-        columns: &Columns,
-        target: &Table,
-        key: &[String],
-        skip_identical: bool,
-    ) -> Result<Self, ConnectorError> {
+    pub(crate) fn plan(session: &mut Session, transfer: &Transfer<'a>, skip_identical: bool) -> Result<Self, ConnectorError> {
+        let Transfer { context, load, columns, target, key } = *transfer;
         let Some(relation) = catalog::relation(session, target)? else {
             return Err(ConnectorError::schema("missing_table", format!("`{target}` is gone"))
                 .with_hint("run again: the next run makes it; rows of earlier runs are gone with it"));
         };
-        fit(session, &Arrival { context, load, columns, target, relation: &relation }, key)?;
+        fit(session, transfer, &relation)?;
         let (mut into, mut from) = (Vec::new(), Vec::new());
         for column in columns {
             let left_out = match relation.columns.iter().find(|known| known.name == column.name) {
@@ -231,12 +219,12 @@ impl Insertion {
         };
         let nullable = |name: &&String| !columns.iter().any(|column| column.name == **name && column.not_null);
         Ok(Self {
+            transfer: *transfer,
             into: format!("{}{}{columns_of}", target.quoted()?, if merged.is_some() { " AS _rb" } else { "" }),
             from: from.join(", "),
             names: names.join(", "),
             staging: load.staging.quoted()?,
             arrival: if key.is_empty() { "ctid" } else { arrival(session, &load.staging.quoted()?)? },
-            target: target.clone(),
             columns: into.iter().map(|(name, _)| (*name).to_owned()).collect(),
             numbered: relation.columns.iter().any(|known| known.identity.is_some()),
             checks: own_checks(session, target)?,
@@ -246,22 +234,16 @@ impl Insertion {
     }
 
     /// Puts the rows of staging into the target.
-    pub(crate) fn run(
-        &self,
-        session: &mut Session,
-        load: &Load,
-        columns: &Columns,
-        rejects: &mut Rejects,
-    ) -> Result<Inserted, ConnectorError> {
+    pub(crate) fn run(&self, session: &mut Session, rejects: &mut Rejects) -> Result<Inserted, ConnectorError> {
         let inserted = if rejects.tolerant() {
-            tolerant::insert(session, load, columns, self, rejects)?
+            tolerant::insert(session, self, rejects)?
         } else {
-            refuse_null_keys(session, columns, &self.staging, &self.target, &self.nullable_key)?;
-            let rows = session.execute(&self.sql(""), &[]).map_err(|error| self.named(error, columns))?;
+            refuse_null_keys(session, &self.transfer)?;
+            let rows = session.execute(&self.sql(""), &[]).map_err(|error| self.named(error))?;
             Inserted { rows, fallen: 0 }
         };
         if self.numbered {
-            identity::advance(session, &self.target, &self.staging)?;
+            identity::advance(session, self.transfer.target, &self.staging)?;
         }
         Ok(inserted)
     }
@@ -282,23 +264,18 @@ impl Insertion {
 
     /// NULL equals nothing: such rows would be added by every run.
     pub(crate) fn null_key(&self, name: &str) -> ConnectorError {
-        null_key(&self.target, name)
+        null_key(self.transfer.target, name)
     }
 
     /// An error of the statement, without what it may tell of a row.
-    pub(crate) fn named(&self, error: ConnectorError, columns: &Columns) -> ConnectorError {
-        unknown_object(error, columns)
+    pub(crate) fn named(&self, error: ConnectorError) -> ConnectorError {
+        unknown_object(error, self.transfer.columns)
     }
 
     /// Of these rows of staging, those after which no row of the same key has come: a row must not overwrite a later one.
-    pub(crate) fn newest_of_their_key(
-        &self,
-        session: &mut Session,
-        staging: &str,
-        places: Vec<String>,
-    ) -> Result<Vec<String>, ConnectorError> {
+    pub(crate) fn newest_of_their_key(&self, session: &mut Session, places: Vec<String>) -> Result<Vec<String>, ConnectorError> {
         let Some((key, _)) = self.merged.as_ref().filter(|_| !places.is_empty()) else { return Ok(places) };
-        let arrival = self.arrival;
+        let Self { staging, arrival, .. } = self;
         let sql = format!(
             "SELECT ctid FROM (SELECT ctid, row_number() OVER (PARTITION BY {key} ORDER BY {arrival} DESC) AS place
                                FROM {staging}) AS all_rows
@@ -363,19 +340,16 @@ pub(crate) fn took_all(target: &Table, came: u64, inserted: u64) -> Result<(), C
 }
 
 /// Whether staging has a key more than once.
-pub(crate) fn has_twins(session: &mut Session, staging: &Table, key: &[String]) -> Result<bool, ConnectorError> {
-    let sql = format!("SELECT EXISTS (SELECT FROM {} GROUP BY {} HAVING count(*) > 1)", staging.quoted()?, list(key)?);
+pub(crate) fn has_twins(session: &mut Session, transfer: &Transfer<'_>) -> Result<bool, ConnectorError> {
+    let (staging, key) = (transfer.load.staging.quoted()?, list(transfer.key)?);
+    let sql = format!("SELECT EXISTS (SELECT FROM {staging} GROUP BY {key} HAVING count(*) > 1)");
     Ok(session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t"))
 }
 
 /// NULL equals nothing: such rows would be added by every run.
-pub(crate) fn refuse_null_keys(
-    session: &mut Session,
-    columns: &Columns,
-    staging: &str,
-    target: &Table,
-    key: &[String],
-) -> Result<(), ConnectorError> {
+pub(crate) fn refuse_null_keys(session: &mut Session, transfer: &Transfer<'_>) -> Result<(), ConnectorError> {
+    let Transfer { load, columns, target, key, .. } = *transfer;
+    let staging = load.staging.quoted()?;
     for name in key {
         if columns.iter().any(|column| column.name == *name && column.not_null) {
             continue;

@@ -8,7 +8,6 @@ use crate::catalog::{self, Relation};
 use crate::changes;
 use crate::config::OwnConfig;
 use crate::dlq_table::{self, Place};
-use crate::evolution::Arrival;
 use crate::fault;
 use crate::identity;
 use crate::ledger::{self, Columns, Hold, Load, LoadColumn, Owner};
@@ -18,11 +17,10 @@ use crate::references::References;
 use crate::rejects::Rejects;
 use crate::session::Session;
 use crate::tolerant;
+use crate::transfer::Transfer;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
-use rapidbyte_sdk::{
-    ConnectorError, DataErrorPolicy, ErrorCategory, PublishRequest, PublishSummary, StreamContext, SyncMode, WriteMode,
-};
+use rapidbyte_sdk::{ConnectorError, DataErrorPolicy, ErrorCategory, PublishRequest, PublishSummary, SyncMode, WriteMode};
 
 /// Publishes, or says again what was published.
 pub(crate) fn publish(session: &mut Session, request: &PublishRequest, own: &OwnConfig) -> Result<PublishSummary, ConnectorError> {
@@ -102,15 +100,15 @@ fn publish_within(
     match ledger::columns(session, stream, request.generation)? {
         Some(columns) => {
             let key = merge::key_of(&request.context, &columns)?;
+            let transfer = Transfer { context: &request.context, load: &load, columns: &columns, target, key: &key };
             match catalog::relation(session, target)? {
                 None => {
-                    rows -= first(session, &request.context, &load, &columns, target, &key, rejects)?.min(rows);
+                    rows -= first(session, &transfer, rejects)?.min(rows);
                     if goes_on {
                         changes::dress(session, target, load.write_mode, own.deletes)?;
                     }
                 }
                 Some(relation) => {
-                    let context = &request.context;
                     let relation = if goes_on {
                         merge::refuse_unlogged(target, &relation)?;
                         changes::dress(session, target, load.write_mode, own.deletes)?;
@@ -118,8 +116,7 @@ fn publish_within(
                     } else {
                         relation
                     };
-                    let arrival = Arrival { context, load: &load, columns: &columns, target, relation: &relation };
-                    rows -= copy_over(session, &arrival, &key, rows, own, rejects)?.min(rows);
+                    rows -= copy_over(session, &transfer, &relation, rows, own, rejects)?.min(rows);
                 }
             }
         }
@@ -129,11 +126,7 @@ fn publish_within(
         }
     }
     let location = target.to_string();
-    if goes_on {
-        ledger::set_visible(session, stream, request.generation, rows, &location)?;
-    } else {
-        ledger::set_published(session, stream, request.generation, rows, &location)?;
-    }
+    ledger::set_visible(session, stream, request.generation, rows, &location, goes_on)?;
     Ok(Published::Now(summary(rows, location)))
 }
 
@@ -142,63 +135,41 @@ fn rejects_skip(request: &PublishRequest) -> bool {
 }
 
 /// There is no target yet. Gives how many rows fell out.
-fn first(
-    session: &mut Session,
-    context: &StreamContext,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    key: &[String],
-    rejects: &mut Rejects,
-) -> Result<u64, ConnectorError> {
+fn first(session: &mut Session, transfer: &Transfer<'_>, rejects: &mut Rejects) -> Result<u64, ConnectorError> {
     if !rejects.tolerant() {
-        return make(session, context, load, columns, target, key, rejects);
+        return make(session, transfer, rejects);
     }
-    let tried = tolerant::attempt(session, |session| make(session, context, load, columns, target, key, rejects))?;
+    let tried = tolerant::attempt(session, |session| make(session, transfer, rejects))?;
     if let Ok(fallen) = tried {
         return Ok(fallen);
     }
     // Some rows stand in the way of moving the table whole: the others are copied into one of the same columns and key.
+    let Transfer { load, columns, target, key, .. } = *transfer;
     let own = if load.write_mode == WriteMode::Upsert { key.to_vec() } else { own_key(load, columns) };
     merge::create(session, columns, target, &own)?;
-    fill(session, context, load, columns, target, key, rejects)
+    fill(session, transfer, rejects)
 }
 
 /// The rows are copied into a table just made. Gives how many fell out.
-fn fill(
-    session: &mut Session,
-    context: &StreamContext,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    key: &[String],
-    rejects: &mut Rejects,
-) -> Result<u64, ConnectorError> {
-    let fallen = Insertion::plan(session, context, load, columns, target, key, false)?.run(session, load, columns, rejects)?.fallen;
-    session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
+fn fill(session: &mut Session, transfer: &Transfer<'_>, rejects: &mut Rejects) -> Result<u64, ConnectorError> {
+    let fallen = Insertion::plan(session, transfer, false)?.run(session, rejects)?.fallen;
+    session.run(&format!("DROP TABLE {}", transfer.load.staging.quoted()?))?;
     Ok(fallen)
 }
 
 /// The load becomes the table. Gives how many rows fell out.
-fn make(
-    session: &mut Session,
-    context: &StreamContext,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    key: &[String],
-    rejects: &mut Rejects,
-) -> Result<u64, ConnectorError> {
+fn make(session: &mut Session, transfer: &Transfer<'_>, rejects: &mut Rejects) -> Result<u64, ConnectorError> {
+    let Transfer { load, columns, target, key, .. } = *transfer;
     if load.write_mode == WriteMode::Upsert {
-        merge::refuse_null_keys(session, columns, &load.staging.quoted()?, target, key)?;
+        merge::refuse_null_keys(session, transfer)?;
         // Most loads have each key once, and then moving the table saves writing every row again.
-        if merge::has_twins(session, &load.staging, key)? {
+        if merge::has_twins(session, transfer)? {
             merge::create(session, columns, target, key)?;
-            return fill(session, context, load, columns, target, key, rejects);
+            return fill(session, transfer, rejects);
         }
-        return move_into_place(session, load, columns, target, key).map(|()| 0);
+        return move_into_place(session, transfer).map(|()| 0);
     }
-    move_into_place(session, load, columns, target, &own_key(load, columns)).map(|()| 0)
+    move_into_place(session, &Transfer { key: &own_key(load, columns), ..*transfer }).map(|()| 0)
 }
 
 /// The key that a new table gets. Rows of one full refresh have unique keys. Appended refreshes would not, so the source's own
@@ -213,13 +184,8 @@ fn own_key(load: &Load, columns: &Columns) -> Vec<String> {
 }
 
 /// The staging table becomes the target, with a primary key if one is named.
-fn move_into_place(
-    session: &mut Session,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    key: &[String],
-) -> Result<(), ConnectorError> {
+fn move_into_place(session: &mut Session, transfer: &Transfer<'_>) -> Result<(), ConnectorError> {
+    let Transfer { load, columns, target, key, .. } = *transfer;
     ledger::schema::ensure_schema(session, &target.schema)?;
     let staging = load.staging.quoted()?;
     let (schema, name) = (quote_ident(&target.schema)?, quote_ident(&target.name)?);
@@ -240,7 +206,7 @@ fn move_into_place(
     if !key.is_empty() {
         session.run(&format!("ALTER TABLE {schema}.{name} ADD {}", merge::primary_key(key)?))?;
     }
-    identity::add(session, columns, target, key, load.write_mode == WriteMode::Upsert)
+    identity::add(session, transfer)
 }
 
 /// The value of a type from its text. The cast to `regclass` takes names only, its input function takes what it writes.
@@ -288,13 +254,13 @@ fn grant_defaults(session: &mut Session, target: &Table) -> Result<(), Connector
 /// The rows are copied into the table that is there. Gives how many fell out.
 fn copy_over(
     session: &mut Session,
-    arrival: &Arrival<'_>,
-    key: &[String],
+    transfer: &Transfer<'_>,
+    relation: &Relation,
     rows: u64,
     own: &OwnConfig,
     rejects: &mut Rejects,
 ) -> Result<u64, ConnectorError> {
-    let Arrival { context, load, columns, target, relation } = *arrival;
+    let Transfer { context, load, target, key, .. } = *transfer;
     check_kind(target, relation)?;
     let references = match load.write_mode {
         WriteMode::Replace => Some(References::of(session, target)?),
@@ -317,13 +283,12 @@ fn copy_over(
         references.defer(session)?;
         session.run(&format!("DELETE FROM {quoted}")).map_err(|error| references.explain(error))?;
     }
-    let insertion = Insertion::plan(session, context, load, columns, target, key, own.upsert_skip_identical)?;
-    let inserted = insertion.run(session, load, columns, rejects)?;
+    let inserted = Insertion::plan(session, transfer, own.upsert_skip_identical)?.run(session, rejects)?;
     if let Some(references) = &references {
         references.check(session)?;
     }
     if context.sync_mode == SyncMode::Cdc && !key.is_empty() && load.supersedes.as_ref() == Some(&target.to_string()) {
-        changes::remove_missing(session, load, columns, target, key, own.deletes)?;
+        changes::remove_missing(session, transfer, own.deletes)?;
     }
     if key.is_empty() {
         merge::took_all(target, rows.saturating_sub(inserted.fallen), inserted.rows)?;

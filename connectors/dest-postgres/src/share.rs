@@ -13,6 +13,7 @@ use crate::names::{Table, target_of};
 use crate::publish::check_kind;
 use crate::rejects::Rejects;
 use crate::session::Session;
+use crate::transfer::Transfer;
 use arrow_schema::Schema;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::{Barrier, ConnectorError, Position, Receipt, RunContext, SyncMode, WriteMode, WriteStream, host_ffi};
@@ -181,7 +182,7 @@ impl<'a> Share<'a> {
             changes::ensure_target(session, &target, context.write_mode, self.own.deletes)?;
         }
         let written = if merged { changes::own(&layout.columns) } else { staged };
-        merge::ensure_target(session, context, load, &written, &target, &key)
+        merge::ensure_target(session, &Transfer { context, load, columns: &written, target: &target, key: &key })
     }
 
     /// The stream was emptied at the source.
@@ -216,14 +217,13 @@ impl<'a> Share<'a> {
         let target = target_of(&self.request.context, &self.own.schema)?;
         host_ffi::mark("dest.merge.before");
         let context = &self.request.context;
+        let transfer = Transfer { context, load: &load, columns: &columns, target: &target, key: &key };
         if self.of_changes() && context.write_mode == WriteMode::Upsert {
-            changes::apply(session, context, &load, &columns, &target, &key, self.own.deletes)
-                .map_err(|error| fault::of_stream(error, &self.owner.stream))?;
+            changes::apply(session, &transfer, self.own.deletes).map_err(|error| fault::of_stream(error, &self.owner.stream))?;
             return self.end_merge(session, &load);
         }
-        let skip_identical = self.own.upsert_skip_identical;
-        let inserted = merge::Insertion::plan(session, context, &load, &columns, &target, &key, skip_identical)
-            .and_then(|insertion| insertion.run(session, &load, &columns, &mut self.rejects))
+        let inserted = merge::Insertion::plan(session, &transfer, self.own.upsert_skip_identical)
+            .and_then(|insertion| insertion.run(session, &mut self.rejects))
             .map_err(|error| fault::of_stream(error, &self.owner.stream))?;
         self.window_rows -= inserted.fallen.min(self.window_rows);
         if key.is_empty() {

@@ -7,7 +7,6 @@ use crate::evolution::Converted;
 use crate::fault;
 use crate::feed::{Feed, SendFault};
 use crate::layout::Layout;
-use crate::ledger::{Columns, Load};
 use crate::merge::{Inserted, Insertion};
 use crate::names::Table;
 use crate::rejects::{Rejects, of_a_row};
@@ -154,14 +153,8 @@ struct Fallen {
 const FOREIGN_KEY: &str = "23503";
 
 /// Puts the rows of staging into the target.
-pub(crate) fn insert(
-    session: &mut Session,
-    load: &Load,
-    columns: &Columns,
-    insertion: &Insertion,
-    rejects: &mut Rejects,
-) -> Result<Inserted, ConnectorError> {
-    let staging = load.staging.quoted()?;
+pub(crate) fn insert(session: &mut Session, insertion: &Insertion<'_>, rejects: &mut Rejects) -> Result<Inserted, ConnectorError> {
+    let staging = &insertion.staging;
     let mut fallen = Vec::new();
     let mut whole = Vec::new();
     for name in &insertion.nullable_key {
@@ -174,20 +167,18 @@ pub(crate) fn insert(
     // A row without several of its key's columns is one row.
     fallen.sort_by(|a: &Fallen, b| a.ctid.cmp(&b.ctid));
     fallen.dedup_by(|a, b| a.ctid == b.ctid);
-    let mut work = Work { insertion, columns, staging: &staging, whole: whole.join(" AND "), fallen, rows: 0 };
+    let mut work = Work { insertion, whole: whole.join(" AND "), fallen, rows: 0 };
     if work.try_rows(session, "")?.is_err() {
         work.by_blocks(session)?;
         work.again(session)?;
     }
     let Work { fallen, rows, .. } = work;
-    report(session, &staging, columns, &fallen, rejects)?;
+    report(session, insertion, &fallen, rejects)?;
     Ok(Inserted { rows, fallen: fallen.len() as u64 })
 }
 
 struct Work<'a> {
-    insertion: &'a Insertion,
-    columns: &'a Columns,
-    staging: &'a str,
+    insertion: &'a Insertion<'a>,
     /// What every row must satisfy; empty = nothing.
     whole: String,
     fallen: Vec<Fallen>,
@@ -200,9 +191,9 @@ impl Work<'_> {
     fn try_rows(&mut self, session: &mut Session, which: &str) -> Result<Result<(), ConnectorError>, ConnectorError> {
         let both: Vec<&str> = [self.whole.as_str(), which].into_iter().filter(|part| !part.is_empty()).collect();
         let clause = if both.is_empty() { String::new() } else { format!(" WHERE {}", both.join(" AND ")) };
-        let (insertion, columns) = (self.insertion, self.columns);
+        let insertion = self.insertion;
         let tried = attempt(session, |session| {
-            let rows = session.execute(&insertion.sql(&clause), &[]).map_err(|error| insertion.named(error, columns))?;
+            let rows = session.execute(&insertion.sql(&clause), &[]).map_err(|error| insertion.named(error))?;
             if !insertion.checks.is_empty() {
                 session.run(&insertion.checks)?;
             }
@@ -215,7 +206,7 @@ impl Work<'_> {
     fn by_blocks(&mut self, session: &mut Session) -> Result<(), ConnectorError> {
         let sql = format!(
             "SELECT pg_catalog.pg_relation_size('{}') / pg_catalog.current_setting('block_size')::bigint",
-            self.staging.replace('\'', "''")
+            self.insertion.staging.replace('\'', "''")
         );
         let blocks = session.query(&sql)?.first().map_or(Ok(0), |row| row.text(0).map(|text| text.parse().unwrap_or(0)))?;
         let mut todo = std::iter::once(0..blocks).collect::<Vec<_>>();
@@ -238,7 +229,7 @@ impl Work<'_> {
 
     fn by_rows(&mut self, session: &mut Session, which: &str) -> Result<(), ConnectorError> {
         let whole = if self.whole.is_empty() { String::new() } else { format!(" AND {}", self.whole) };
-        let rows = session.query(&format!("SELECT ctid FROM {} WHERE {which}{whole} ORDER BY ctid", self.staging))?;
+        let rows = session.query(&format!("SELECT ctid FROM {} WHERE {which}{whole} ORDER BY ctid", self.insertion.staging))?;
         let places: Vec<String> = rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect::<Result<_, ConnectorError>>()?;
         let mut todo = std::iter::once(0..places.len()).collect::<Vec<_>>();
         while let Some(range) = todo.pop() {
@@ -261,7 +252,7 @@ impl Work<'_> {
             let waiting: Vec<String> =
                 self.fallen.iter().filter(|row| row.error.code == FOREIGN_KEY).map(|row| row.ctid.clone()).collect();
             let mut rescued = Vec::new();
-            for ctid in self.insertion.newest_of_their_key(session, self.staging, waiting)? {
+            for ctid in self.insertion.newest_of_their_key(session, waiting)? {
                 if self.try_rows(session, &at(std::slice::from_ref(&ctid)))?.is_ok() {
                     rescued.push(ctid);
                 }
@@ -286,11 +277,11 @@ const TEXTS: usize = 64;
 /// Gives fallen rows up, each with its values as the server writes them.
 fn report(
     session: &mut Session,
-    staging: &str,
-    columns: &Columns,
+    insertion: &Insertion<'_>,
     fallen: &[Fallen],
     rejects: &mut Rejects,
 ) -> Result<(), ConnectorError> {
+    let (staging, columns) = (&insertion.staging, insertion.transfer.columns);
     let fields: Vec<Field> = columns
         .iter()
         .map(|column| {

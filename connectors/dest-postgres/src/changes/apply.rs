@@ -7,14 +7,14 @@
 use super::target::{DELETED_AT, delete};
 use crate::config::Deletes;
 use crate::identity;
-use crate::ledger::{Columns, Load};
 use crate::merge::{self, Insertion};
 use crate::names::Table;
 use crate::session::Session;
 use crate::tolerant;
+use crate::transfer::Transfer;
 use postgres_wire::{quote_ident, quote_literal};
+use rapidbyte_sdk::ConnectorError;
 use rapidbyte_sdk::changes::{BEFORE_PREFIX, COMMIT_TIME, LSN, OP, SEQ, UNCHANGED};
-use rapidbyte_sdk::{ConnectorError, StreamContext};
 
 /// The error of a change whose row is not there, as our statement raises it.
 const MISSING_ROW: &str = "RB001";
@@ -29,29 +29,21 @@ struct KeyPart {
 }
 
 struct Apply<'a> {
-    insertion: Insertion,
+    insertion: Insertion<'a>,
     key: Vec<KeyPart>,
     /// Quoted names beside the key, and as SQL's texts.
     rest: Vec<(String, String)>,
-    target: &'a Table,
     deletes: Deletes,
 }
 
 /// Applies what is staged.
-pub(crate) fn apply(
-    session: &mut Session,
-    context: &StreamContext,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    key: &[String],
-    deletes: Deletes,
-) -> Result<(), ConnectorError> {
-    let own = super::own(columns);
-    let insertion = Insertion::plan(session, context, load, &own, target, key, false)?;
-    merge::refuse_null_keys(session, &own, &insertion.staging, target, &insertion.nullable_key)?;
-    let mut parts = Vec::with_capacity(key.len());
-    for name in key {
+pub(crate) fn apply(session: &mut Session, transfer: &Transfer<'_>, deletes: Deletes) -> Result<(), ConnectorError> {
+    let own = super::own(transfer.columns);
+    let transfer = Transfer { columns: &own, ..*transfer };
+    let insertion = Insertion::plan(session, &transfer, false)?;
+    merge::refuse_null_keys(session, &transfer)?;
+    let mut parts = Vec::with_capacity(transfer.key.len());
+    for name in transfer.key {
         let quoted = quote_ident(name)?;
         let before = quote_ident(&format!("{BEFORE_PREFIX}{name}"))?;
         let column = own.iter().find(|column| column.name == *name);
@@ -60,13 +52,13 @@ pub(crate) fn apply(
         parts.push(KeyPart { old: format!("coalesce({before}::{sql}, {quoted})"), name: quoted });
     }
     let mut rest = Vec::new();
-    for column in insertion.columns.iter().filter(|name| !key.contains(name)) {
+    for column in insertion.columns.iter().filter(|name| !transfer.key.contains(name)) {
         rest.push((quote_ident(column)?, quote_literal(column)?));
     }
-    let apply = Apply { insertion, key: parts, rest, target, deletes };
+    let apply = Apply { insertion, key: parts, rest, deletes };
     apply.run(session)?;
     if apply.insertion.numbered {
-        identity::advance(session, target, &apply.insertion.staging)?;
+        identity::advance(session, transfer.target, &apply.insertion.staging)?;
     }
     Ok(())
 }
@@ -78,6 +70,10 @@ pub(crate) fn empty(session: &mut Session, target: &Table, deletes: Deletes) -> 
 }
 
 impl Apply<'_> {
+    fn target(&self) -> &Table {
+        self.insertion.transfer.target
+    }
+
     fn run(&self, session: &mut Session) -> Result<(), ConnectorError> {
         if !self.is_plain(session)? {
             return self.one_by_one(session);
@@ -115,7 +111,7 @@ impl Apply<'_> {
             "(SELECT DISTINCT ON ({keys}) {from}, {op}, {time} FROM {staging} ORDER BY {keys}, {lsn} DESC, {seq} DESC) AS _rb_last"
         );
         let same = self.each(|KeyPart { name, .. }| format!("_rb.{name} = _rb_last.{name}"), " AND ");
-        let target = self.target.quoted()?;
+        let target = self.target().quoted()?;
         session.run(&match self.deletes {
             Deletes::Hard => format!("DELETE FROM {target} AS _rb USING {last} WHERE _rb_last.{op} = 'delete' AND {same}"),
             Deletes::Soft => format!(
@@ -139,7 +135,7 @@ impl Apply<'_> {
     fn body(&self) -> Result<String, ConnectorError> {
         let (op, time, unchanged) = (quote_ident(OP)?, quote_ident(COMMIT_TIME)?, quote_ident(UNCHANGED)?);
         let Insertion { into, from, staging, merged, .. } = &self.insertion;
-        let target = self.target.quoted()?;
+        let target = self.target().quoted()?;
         let old = |index: usize| format!("_rb_old_{index}");
         let olds: Vec<String> = self.key.iter().enumerate().map(|(i, part)| format!("{} AS {}", part.old, old(i))).collect();
         let same: Vec<String> =
@@ -214,7 +210,7 @@ impl Apply<'_> {
         if error.code != MISSING_ROW {
             return error;
         }
-        let message = format!("`{}` lacks a row that was changed, and the change does not tell all of it", self.target);
+        let message = format!("`{}` lacks a row that was changed, and the change does not tell all of it", self.target());
         ConnectorError::data("missing_row", message).with_hint(
             "somebody else has deleted rows at the destination: load the stream from the start with `rapidbyte state reset`",
         )

@@ -2,11 +2,11 @@
 
 use crate::catalog;
 use crate::config::Deletes;
-use crate::ledger::{Columns, Load};
 use crate::merge;
 use crate::names::Table;
 use crate::publish::{from_text, sees_all_rows};
 use crate::session::Session;
+use crate::transfer::Transfer;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::changes::{COMMIT_TIME, ChangeOp, LSN, OP, SEQ, UNCHANGED};
 use rapidbyte_sdk::{ConnectorError, WriteMode};
@@ -71,14 +71,8 @@ pub(crate) fn log_truncate(session: &mut Session, target: &Table, (lsn, seq): (u
 }
 
 /// Removes rows that a complete load does not have: they were deleted while nobody read the log.
-pub(crate) fn remove_missing(
-    session: &mut Session,
-    load: &Load,
-    columns: &Columns,
-    target: &Table,
-    key: &[String],
-    deletes: Deletes,
-) -> Result<(), ConnectorError> {
+pub(crate) fn remove_missing(session: &mut Session, transfer: &Transfer<'_>, deletes: Deletes) -> Result<(), ConnectorError> {
+    let Transfer { load, columns, target, key, .. } = *transfer;
     let mut same = Vec::with_capacity(key.len());
     for name in key {
         let quoted = quote_ident(name)?;

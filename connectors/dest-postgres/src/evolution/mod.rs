@@ -13,9 +13,10 @@ use crate::catalog::{self, Relation, RelationColumn};
 use crate::changes;
 use crate::encode::{CellFault, Codec, EncodeFault};
 use crate::layout::Layout;
-use crate::ledger::{Columns, Load, LoadColumn};
+use crate::ledger::{Columns, LoadColumn};
 use crate::names::Table;
 use crate::session::Session;
+use crate::transfer::Transfer;
 use crate::types::{Marks, Wire, looks_like_type, widens};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema};
@@ -405,86 +406,75 @@ fn removed_error(ground: &Ground<'_>, name: &str) -> ConnectorError {
     )
 }
 
-/// A load on its way into the table that is there.
-pub(crate) struct Arrival<'a> {
-    pub(crate) context: &'a StreamContext,
-    pub(crate) load: &'a Load,
-    pub(crate) columns: &'a Columns,
-    pub(crate) target: &'a Table,
-    pub(crate) relation: &'a Relation,
+/// Brings the columns of the table that is there and the load's together: new columns are added, NOT NULL gives way to NULLs that
+/// have come, as far as the policies say. What the policies do not let happen is an error.
+pub(crate) fn evolve(session: &mut Session, transfer: &Transfer<'_>, relation: &Relation) -> Result<(), ConnectorError> {
+    let Transfer { context, load, columns, target, .. } = *transfer;
+    let ground = Ground { context, target, relation: Some(relation), staging: None };
+    let policies = &context.policies;
+    let quoted = target.quoted()?;
+    let staged = catalog::relation(session, &load.staging)?;
+    for column in columns {
+        let name = quote_ident(&column.name)?;
+        let Some(known) = ground.named(&column.name) else {
+            match if changes::is_own(&column.name) { NewColumnPolicy::Add } else { policies.new_column } {
+                NewColumnPolicy::Add => session.run(&format!("ALTER TABLE {quoted} ADD COLUMN {name} {}", column.published))?,
+                NewColumnPolicy::Ignore => {}
+                NewColumnPolicy::Fail => return Err(ground.new_column(column)?),
+            }
+            continue;
+        };
+        if known.generated {
+            refuse_computed(target, column)?;
+            continue;
+        }
+        // The server's own spelling of the staged type, since the target's is the server's too.
+        let spelled = staged.as_ref().and_then(|staged| staged.columns.iter().find(|of| of.name == column.name));
+        let coming = match spelled {
+            Some(of) if column.staged == column.published => of.sql_type.as_str(),
+            _ => column.published.as_str(),
+        };
+        if known.sql_type != coming && !widens(coming, &known.sql_type) {
+            return Err(*ground.type_change(&column.name, &known.sql_type, coming, false)?.error);
+        }
+        if known.not_null && !known.in_primary_key && !column.not_null {
+            if policies.nullability_change == NullabilityPolicy::Fail {
+                return Err(nullable_error(&ground, &column.name, "the source's may be empty")?);
+            }
+            loosen(session, transfer, known, &changes::nulls(context, staged.as_ref(), &column.name)?)?;
+        }
+    }
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    for gone in ground.removed(&names) {
+        if policies.removed_column == RemovedColumnPolicy::Fail {
+            return Err(removed_error(&ground, &gone.name));
+        }
+        if !gone.not_null {
+            continue;
+        }
+        if gone.in_primary_key {
+            return Err(refusal(
+                "missing_column",
+                format!("column `{}` of `{target}` is part of its primary key, and the source does not have it", gone.name),
+                "read the column, or give the table another key".to_owned(),
+            ));
+        }
+        if policies.nullability_change == NullabilityPolicy::Fail {
+            return Err(nullable_error(&ground, &gone.name, "the source does not have it any more")?);
+        }
+        loosen(session, transfer, gone, "true")?;
+    }
+    Ok(())
 }
 
-impl Arrival<'_> {
-    /// Brings the table's columns and the load's together: new columns are added, NOT NULL gives way to NULLs that have come, as
-    /// far as the policies say. What the policies do not let happen is an error.
-    pub(crate) fn evolve(&self, session: &mut Session) -> Result<(), ConnectorError> {
-        let Self { context, load, columns, target, relation } = *self;
-        let ground = Ground { context, target, relation: Some(relation), staging: None };
-        let policies = &context.policies;
-        let quoted = target.quoted()?;
-        let staged = catalog::relation(session, &load.staging)?;
-        for column in columns {
-            let name = quote_ident(&column.name)?;
-            let Some(known) = ground.named(&column.name) else {
-                match if changes::is_own(&column.name) { NewColumnPolicy::Add } else { policies.new_column } {
-                    NewColumnPolicy::Add => session.run(&format!("ALTER TABLE {quoted} ADD COLUMN {name} {}", column.published))?,
-                    NewColumnPolicy::Ignore => {}
-                    NewColumnPolicy::Fail => return Err(ground.new_column(column)?),
-                }
-                continue;
-            };
-            if known.generated {
-                refuse_computed(target, column)?;
-                continue;
-            }
-            // The server's own spelling of the staged type, since the target's is the server's too.
-            let spelled = staged.as_ref().and_then(|staged| staged.columns.iter().find(|of| of.name == column.name));
-            let coming = match spelled {
-                Some(of) if column.staged == column.published => of.sql_type.as_str(),
-                _ => column.published.as_str(),
-            };
-            if known.sql_type != coming && !widens(coming, &known.sql_type) {
-                return Err(*ground.type_change(&column.name, &known.sql_type, coming, false)?.error);
-            }
-            if known.not_null && !known.in_primary_key && !column.not_null {
-                if policies.nullability_change == NullabilityPolicy::Fail {
-                    return Err(nullable_error(&ground, &column.name, "the source's may be empty")?);
-                }
-                self.loosen(session, known, &changes::nulls(context, staged.as_ref(), &column.name)?)?;
-            }
-        }
-        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        for gone in ground.removed(&names) {
-            if policies.removed_column == RemovedColumnPolicy::Fail {
-                return Err(removed_error(&ground, &gone.name));
-            }
-            if !gone.not_null {
-                continue;
-            }
-            if gone.in_primary_key {
-                return Err(refusal(
-                    "missing_column",
-                    format!("column `{}` of `{target}` is part of its primary key, and the source does not have it", gone.name),
-                    "read the column, or give the table another key".to_owned(),
-                ));
-            }
-            if policies.nullability_change == NullabilityPolicy::Fail {
-                return Err(nullable_error(&ground, &gone.name, "the source does not have it any more")?);
-            }
-            self.loosen(session, gone, "true")?;
-        }
-        Ok(())
+/// Drops NOT NULL if rows of the load need it.
+fn loosen(session: &mut Session, transfer: &Transfer<'_>, known: &RelationColumn, rows: &str) -> Result<(), ConnectorError> {
+    let sql = format!("SELECT EXISTS (SELECT FROM {} WHERE {rows})", transfer.load.staging.quoted()?);
+    if session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t") {
+        let (quoted, name) = (transfer.target.quoted()?, quote_ident(&known.name)?);
+        session.run(&format!("ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL"))?;
     }
-
-    /// Drops NOT NULL if rows of the load need it.
-    fn loosen(&self, session: &mut Session, known: &RelationColumn, rows: &str) -> Result<(), ConnectorError> {
-        let sql = format!("SELECT EXISTS (SELECT FROM {} WHERE {rows})", self.load.staging.quoted()?);
-        if session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t") {
-            let (quoted, name) = (self.target.quoted()?, quote_ident(&known.name)?);
-            session.run(&format!("ALTER TABLE {quoted} ALTER COLUMN {name} DROP NOT NULL"))?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 fn refuse_computed(target: &Table, column: &LoadColumn) -> Result<(), ConnectorError> {

@@ -284,36 +284,24 @@ pub(crate) fn set_columns(session: &mut Session, stream: i64, number: u64, colum
     Ok(())
 }
 
-/// Notes that the rows of a generation are visible, which goes on with changes.
+/// Notes that the rows of a generation are visible. It is closed with that, unless it goes on with changes. Older ones have
+/// nothing more to say.
 pub(crate) fn set_visible(
     session: &mut Session,
     stream: i64,
     number: u64,
     rows: u64,
     location: &str,
+    goes_on: bool,
 ) -> Result<(), ConnectorError> {
     let number = stored(number)?;
+    // Changes bring columns of their own.
+    let next = if goes_on { "columns = NULL" } else { "state = 'published'" };
     session.execute(
-        "UPDATE _rapidbyte.generations SET rows = $3, location = $4, columns = NULL, published_at = clock_timestamp()
-         WHERE stream_id = $1 AND number = $2",
-        &[stream.into(), number.into(), stored(rows)?.into(), location.into()],
-    )?;
-    session.execute("DELETE FROM _rapidbyte.generations WHERE stream_id = $1 AND number < $2", &[stream.into(), number.into()])?;
-    Ok(())
-}
-
-/// Closes a generation; older ones have nothing more to say.
-pub(crate) fn set_published(
-    session: &mut Session,
-    stream: i64,
-    number: u64,
-    rows: u64,
-    location: &str,
-) -> Result<(), ConnectorError> {
-    let number = stored(number)?;
-    session.execute(
-        "UPDATE _rapidbyte.generations SET state = 'published', rows = $3, location = $4, published_at = clock_timestamp()
-         WHERE stream_id = $1 AND number = $2",
+        &format!(
+            "UPDATE _rapidbyte.generations SET {next}, rows = $3, location = $4, published_at = clock_timestamp()
+             WHERE stream_id = $1 AND number = $2"
+        ),
         &[stream.into(), number.into(), stored(rows)?.into(), location.into()],
     )?;
     session.execute("DELETE FROM _rapidbyte.generations WHERE stream_id = $1 AND number < $2", &[stream.into(), number.into()])?;

@@ -9,8 +9,8 @@ pub(crate) mod schema;
 
 pub(crate) use claim::{Hold, Owner, check_epoch, claim};
 pub(crate) use generation::{
-    Columns, Load, LoadColumn, columns, drop_staging, end_overtaken_sessions, find, open_load, prepare, set_columns, set_published,
-    set_visible, spoil,
+    Columns, Load, LoadColumn, columns, drop_staging, end_overtaken_sessions, find, open_load, prepare, set_columns, set_visible,
+    spoil,
 };
 pub(crate) use receipt::{Progress, place_of, unfinished_partitions, write_receipt, written_rows};
 

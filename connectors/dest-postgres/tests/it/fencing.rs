@@ -48,12 +48,7 @@ fn an_older_epoch_changes_nothing() {
 fn a_writer_stopped_in_the_middle_does_not_hold_up_the_next_run() {
     let place = Place::new();
     let mut old = Pipe::new(&place, "orders", WriteMode::Append);
-    old.claim();
-    old.prepare(1, "s", &["0"]);
-    let host = FakeHost::install();
-    host.feed(0, 1, &[orders(0..10)]).unwrap();
-    host.feed_commit(1, false, Some(position("9")));
-    old.write(&host, 1, "0", 0, 0).unwrap();
+    old.begin();
     // A session that is in the middle of a COPY into the staging table, as a stopped process would leave it.
     let mut zombie = place.sql();
     zombie.batch_execute("BEGIN; INSERT INTO _rapidbyte._rb_load_1_1 SELECT 1000").unwrap();
@@ -140,12 +135,7 @@ fn a_damaged_ledger_is_told_and_never_guessed_at() {
         ("UPDATE _rapidbyte.generations SET partitions = '[{\"id\": \"0\", \"spec\": \"zz\"}]'", "a partition"),
     ] {
         let mut pipe = Pipe::new(&place, "orders", WriteMode::Append);
-        pipe.claim();
-        pipe.prepare(1, "s", &["0"]);
-        let host = FakeHost::install();
-        host.feed(0, 1, &[orders(0..10)]).unwrap();
-        host.feed_commit(1, false, Some(position("9")));
-        pipe.write(&host, 1, "0", 0, 0).unwrap();
+        pipe.begin();
         place.run(damage);
         let error = pipe.try_claim("source", 0).unwrap_err();
         assert_eq!((error.code.as_str(), error.retryable), ("ledger_damaged", false), "{damage}");
@@ -216,12 +206,7 @@ fn partitions_are_written_side_by_side() {
 fn a_claim_waits_for_a_commit_under_way_and_sees_its_receipt() {
     let place = Place::new();
     let mut pipe = Pipe::new(&place, "orders", WriteMode::Append);
-    pipe.claim();
-    pipe.prepare(1, "s", &["0"]);
-    let host = FakeHost::install();
-    host.feed(0, 1, &[orders(0..10)]).unwrap();
-    host.feed_commit(1, false, Some(position("9")));
-    pipe.write(&host, 1, "0", 0, 0).unwrap();
+    pipe.begin();
     // Another writer between its receipt and its COMMIT.
     let mut writer = place.sql();
     writer

@@ -184,6 +184,16 @@ impl<'a> Pipe<'a> {
         written.and_then(|()| self.try_publish(generation).map(|_| ())).expect_err("the load fails").code
     }
 
+    /// The first half of such a load: ten orders, under a commit that is not its partition's last.
+    pub(crate) fn begin(&mut self) {
+        self.claim();
+        self.prepare(1, "s", &["0"]);
+        let host = FakeHost::install();
+        host.feed(0, 1, &[orders(0..10)]).unwrap();
+        host.feed_commit(1, false, Some(position("9")));
+        self.write(&host, 1, "0", 0, 0).expect("the rows are written");
+    }
+
     /// A whole load of one partition: claim, prepare, write in one commit, publish.
     pub(crate) fn load(&mut self, batches: &[RecordBatch]) -> PublishSummary {
         let newest = self.claim().newest_generation;
