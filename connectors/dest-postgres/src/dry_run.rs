@@ -156,9 +156,7 @@ fn key_of(context: &StreamContext, layout: &Layout) -> Result<Vec<String>, Conne
     if context.write_mode != WriteMode::Replace {
         return merge::key_of(context, &layout.columns);
     }
-    let mut own: Vec<_> = layout.columns.iter().filter_map(|column| Some((column.key?, column.name.clone()))).collect();
-    own.sort();
-    Ok(own.into_iter().map(|(_, name)| name).collect())
+    Ok(merge::source_key(&layout.columns))
 }
 
 /// What becomes of a table that is there.

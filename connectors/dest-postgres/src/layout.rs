@@ -140,6 +140,7 @@ pub(crate) fn plan(
             // A change tells less than a row, whatever its table says.
             not_null: if of_changes { marks.not_null } else { !field.is_nullable() },
             key: marks.pk_ord,
+            key_len: marks.pk_len,
             generated: marks.generated,
             identity: marks.identity,
         });

@@ -4,7 +4,7 @@ use crate::catalog::{self, Relation};
 use crate::changes;
 use crate::evolution;
 use crate::identity;
-use crate::ledger::{self, Columns};
+use crate::ledger::{self, Columns, LoadColumn};
 use crate::names::Table;
 use crate::publish::{check_kind, from_text, unknown_object};
 use crate::rejects::Rejects;
@@ -29,17 +29,32 @@ pub(crate) fn key_of(context: &StreamContext, columns: &Columns) -> Result<Vec<S
     if !context.primary_key.is_empty() {
         return Ok(context.primary_key.clone());
     }
-    let mut own: Vec<_> = columns.iter().filter_map(|column| Some((column.key?, column.name.clone()))).collect();
-    own.sort();
-    // A key of which a part is not read is none.
-    if own.is_empty() || own.iter().zip(1..).any(|((place, _), expected)| *place != expected) {
+    let own = source_key(columns);
+    if own.is_empty() {
+        let why = match columns.iter().any(|column| column.key.is_some()) {
+            true => "of the source's own not all columns are read",
+            false => "the source names none",
+        };
         return Err(ConnectorError::config(
             "missing_primary_key",
-            format!("stream `{}`: `write_mode: upsert` needs a key, and the source names none", context.name),
+            format!("stream `{}`: `write_mode: upsert` needs a key, and {why}", context.name),
         )
         .with_hint("set `primary_key` on the stream's `destination`, or on the pipeline's"));
     }
-    Ok(own.into_iter().map(|(_, name)| name).collect())
+    Ok(own)
+}
+
+/// The source's own key, in its order. One of which a part is not read is none: rows that differ in that part alone would be one.
+pub(crate) fn source_key(columns: &Columns) -> Vec<String> {
+    let mut own: Vec<(u32, &LoadColumn)> = columns.iter().filter_map(|column| Some((column.key?, column))).collect();
+    own.sort_by_key(|(place, _)| *place);
+    let whole = |((place, column), expected): (&(u32, &LoadColumn), u32)| {
+        *place == expected && column.key_len.is_none_or(|len| usize::try_from(len) == Ok(own.len()))
+    };
+    if !own.iter().zip(1..).all(whole) {
+        return Vec::new();
+    }
+    own.into_iter().map(|(_, column)| column.name.clone()).collect()
 }
 
 /// Two writers of one table make or change it one after the other.
@@ -365,4 +380,31 @@ pub(crate) fn refuse_null_keys(session: &mut Session, transfer: &Transfer<'_>) -
 fn null_key(target: &Table, name: &str) -> ConnectorError {
     ConnectorError::data("null_key", format!("rows for `{target}` have no value in the key column `{name}`"))
         .with_hint("choose a `primary_key` without NULLs, or mend the rows at the source")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_which_a_part_is_not_there_is_none() {
+        let column = |name: &str, key: Option<(u32, Option<u32>)>| LoadColumn {
+            name: name.into(),
+            staged: "integer".into(),
+            published: "integer".into(),
+            not_null: true,
+            key: key.map(|(place, _)| place),
+            key_len: key.and_then(|(_, len)| len),
+            generated: false,
+            identity: None,
+        };
+        let (first, second) = (column("a", Some((1, Some(2)))), column("b", Some((2, Some(2)))));
+        let other = column("v", None);
+        assert_eq!(source_key(&vec![second.clone(), other.clone(), first.clone()]), ["a", "b"]);
+        assert!(source_key(&vec![first, other.clone()]).is_empty(), "the last part is missing");
+        assert!(source_key(&vec![second, other.clone()]).is_empty(), "the first part is missing");
+        // Loads that an older version began do not know the length.
+        assert_eq!(source_key(&vec![column("a", Some((1, None))), other.clone()]), ["a"]);
+        assert!(source_key(&vec![other]).is_empty());
+    }
 }

@@ -175,12 +175,7 @@ fn make(session: &mut Session, transfer: &Transfer<'_>, rejects: &mut Rejects) -
 /// The key that a new table gets. Rows of one full refresh have unique keys. Appended refreshes would not, so the source's own
 /// key belongs to `replace` alone.
 fn own_key(load: &Load, columns: &Columns) -> Vec<String> {
-    let mut own: Vec<&LoadColumn> = columns.iter().filter(|column| column.key.is_some()).collect();
-    if load.write_mode != WriteMode::Replace {
-        own.clear();
-    }
-    own.sort_by_key(|column| column.key);
-    own.iter().map(|column| column.name.clone()).collect()
+    if load.write_mode == WriteMode::Replace { merge::source_key(columns) } else { Vec::new() }
 }
 
 /// The staging table becomes the target, with a primary key if one is named.

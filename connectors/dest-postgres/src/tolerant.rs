@@ -292,6 +292,7 @@ fn report(
             .into();
             if let Some(place) = column.key {
                 metadata.insert("rapidbyte.pg.pk_ord".into(), place.to_string());
+                metadata.extend(column.key_len.map(|len| ("rapidbyte.pg.pk_len".to_owned(), len.to_string())));
             }
             if column.generated {
                 metadata.insert("rapidbyte.pg.generated".into(), "stored".into());

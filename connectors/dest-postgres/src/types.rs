@@ -151,6 +151,8 @@ pub(crate) struct Marks<'a> {
     pub(crate) encoding: Encoding,
     /// The place in the primary key, from 1.
     pub(crate) pk_ord: Option<u32>,
+    /// How many columns the primary key has.
+    pub(crate) pk_len: Option<u32>,
     /// It is NOT NULL at the source.
     pub(crate) not_null: bool,
     /// The source computes the column.
@@ -187,6 +189,7 @@ impl<'a> Marks<'a> {
                 Some(other) => return Err(other),
             },
             pk_ord: get("rapidbyte.pg.pk_ord").and_then(|ord| ord.parse().ok()),
+            pk_len: get("rapidbyte.pg.pk_len").and_then(|len| len.parse().ok()),
             not_null: get("rapidbyte.pg.notnull").is_some(),
             generated: get("rapidbyte.pg.generated").is_some(),
             identity: get("rapidbyte.pg.identity").and_then(Identity::of),

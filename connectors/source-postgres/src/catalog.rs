@@ -259,6 +259,13 @@ pub(crate) fn columns_of(connection: &mut Connection, oids: &[u32]) -> Result<Ha
             found.entry(oid).or_default().push(column(&row)?);
         }
     }
+    for columns in found.values_mut() {
+        let parts = columns.iter().filter(|column| column.key_position.is_some()).count().to_string();
+        for column in columns.iter_mut().filter(|column| column.key_position.is_some()) {
+            // Whoever sees some of the columns can tell whether these are all of the key.
+            column.metadata.insert("rapidbyte.pg.pk_len".into(), parts.clone());
+        }
+    }
     describe_types(connection, found.values_mut().flatten().collect())?;
     Ok(found)
 }

@@ -21,6 +21,9 @@ pub(crate) struct LoadColumn {
     pub(crate) not_null: bool,
     /// The place in the source's primary key, from 1.
     pub(crate) key: Option<u32>,
+    /// How many columns that key has.
+    #[serde(default)]
+    pub(crate) key_len: Option<u32>,
     /// The source computes it.
     pub(crate) generated: bool,
     /// The source numbers it.

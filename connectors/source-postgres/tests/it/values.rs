@@ -107,6 +107,7 @@ fn fields_tell_what_the_column_was() {
         schema.field_with_name(column).unwrap().metadata().get(&format!("rapidbyte.pg.{key}")).cloned().unwrap_or_default()
     };
     assert_eq!((note("a", "pk_ord"), note("b", "pk_ord"), note("i", "pk_ord")), ("1".into(), "2".into(), String::new()));
+    assert_eq!((note("a", "pk_len"), note("b", "pk_len"), note("i", "pk_len")), ("2".into(), "2".into(), String::new()));
     assert_eq!((note("g", "generated"), note("i", "identity"), note("a", "notnull")), ("s".into(), "a".into(), "true".into()));
     assert!(!schema.field_with_name("a").unwrap().is_nullable() && schema.field_with_name("g").unwrap().is_nullable());
     let (host, _) = read(server(), stream("edge")).unwrap();

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// The metadata of a field that tells its place in the source's key, from 1.
 pub(super) const KEY_ORDINAL: &str = "rapidbyte.pg.pk_ord";
+/// And how many columns the key has: those that are there may not be all.
+pub(super) const KEY_LENGTH: &str = "rapidbyte.pg.pk_len";
 /// The metadata of a field that is NOT NULL at the source.
 const NOT_NULL: &str = "rapidbyte.pg.notnull";
 /// What the names of Rapidbyte's own columns begin with; no contract holds them to anything.

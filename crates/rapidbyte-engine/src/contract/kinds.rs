@@ -96,7 +96,7 @@ pub(super) fn target(name: &TypeName, from: &Field) -> Option<Field> {
         TypeName::Binary(_) | TypeName::Interval | TypeName::List(_) => return None,
     };
     let mut metadata = from.metadata().clone();
-    metadata.retain(|key, _| key == super::bind::KEY_ORDINAL);
+    metadata.retain(|key, _| [super::bind::KEY_ORDINAL, super::bind::KEY_LENGTH].contains(&key.as_str()));
     if *name == TypeName::Uuid {
         metadata.insert(EXTENSION.to_owned(), UUID.to_owned());
     }
@@ -205,12 +205,15 @@ mod tests {
 
     #[test]
     fn a_cast_column_keeps_its_place_in_the_key_and_nothing_else() {
-        let marks = [(super::super::bind::KEY_ORDINAL, "1"), ("rapidbyte.pg.type", "text"), ("rapidbyte.pg.identity", "a")];
+        let key = [super::super::bind::KEY_LENGTH, super::super::bind::KEY_ORDINAL];
+        let marks = [(key[0], "1"), (key[1], "1"), ("rapidbyte.pg.type", "text"), ("rapidbyte.pg.identity", "a")];
         let marks = marks.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let from = Field::new("c", DataType::Utf8, false).with_metadata(HashMap::from(marks));
         let to = target(&TypeName::Int(64), &from).unwrap();
         assert_eq!(to.data_type(), &DataType::Int64);
         assert!(!to.is_nullable());
-        assert_eq!(to.metadata().keys().collect::<Vec<_>>(), [super::super::bind::KEY_ORDINAL]);
+        let mut kept: Vec<&String> = to.metadata().keys().collect();
+        kept.sort();
+        assert_eq!(kept, key);
     }
 }
