@@ -1,6 +1,6 @@
 //! The configuration as written, and as predicates whose operands fit their operators.
 
-use rapidbyte_sdk::{ConnectorError, StreamName};
+use rapidbyte_sdk::{ConnectorError, Scope};
 use serde::Deserialize;
 use serde_json::Value;
 use std::cmp::Ordering;
@@ -153,7 +153,7 @@ pub(crate) struct Condition {
 pub(crate) struct Conditions {
     pub(crate) all: Vec<Condition>,
     pub(crate) combine: Match,
-    streams: Option<Vec<String>>,
+    pub(crate) scope: Scope,
 }
 
 /// Values of one list, at most.
@@ -172,23 +172,8 @@ impl Conditions {
             );
         }
         let all = predicates.into_iter().map(condition).collect::<Result<_, _>>()?;
-        Ok(Self { all, combine, streams })
+        Ok(Self { all, combine, scope: Scope::new(streams) })
     }
-
-    /// Whether a stream is to be filtered.
-    pub(crate) fn apply_to(&self, stream: &StreamName) -> bool {
-        self.streams.as_ref().is_none_or(|entries| entries.iter().any(|entry| names(entry, stream)))
-    }
-
-    /// Entries of `streams` that name none of these.
-    pub(crate) fn strangers<'a>(&'a self, streams: &'a [&'a StreamName]) -> impl Iterator<Item = &'a str> {
-        let entries = self.streams.iter().flatten().map(String::as_str);
-        entries.filter(move |entry| !streams.iter().any(|stream| names(entry, stream)))
-    }
-}
-
-fn names(entry: &str, stream: &StreamName) -> bool {
-    entry == stream.name || entry == stream.to_string()
 }
 
 fn condition(predicate: Predicate) -> Result<Condition, ConnectorError> {

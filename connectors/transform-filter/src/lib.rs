@@ -11,8 +11,8 @@ use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Schema, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use rapidbyte_sdk::{
-    CheckItem, CheckStatus, ConnectorError, InitContext, Input, RowWise, SchemaId, StreamContext, Transform, TransformOutput,
-    TransformRequest, TransformSummary, suggest,
+    CheckItem, ConnectorError, InitContext, Input, RowWise, SchemaId, StreamContext, Transform, TransformOutput, TransformRequest,
+    TransformSummary, suggest,
 };
 
 pub use config::{Config, Match, Operator, Predicate};
@@ -38,30 +38,15 @@ impl Transform for Filter {
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
-        let names: Vec<_> = streams.iter().map(|stream| &stream.name).collect();
-        let stranger = |entry: &str| CheckItem {
-            name: format!("stream {entry}"),
-            status: CheckStatus::Failed,
-            message: format!("the pipeline has no stream `{entry}`, so nothing would be filtered there"),
-            hint: Some("correct `streams`".into()),
+        let look = |stream: &StreamContext| match stream.unselected(self.conditions.all.iter().map(|condition| &condition.field)) {
+            None => Ok(format!("filtered by {}", self.columns())),
+            Some(field) => {
+                let message = format!("column `{field}` is asked for and not among the selected columns");
+                let hint = format!("select `{field}` too, or list this transform's `streams`");
+                Err(ConnectorError::config("unselected_column", message).with_hint(hint))
+            }
         };
-        let mut items: Vec<CheckItem> = self.conditions.strangers(&names).map(stranger).collect();
-        for stream in streams.iter().filter(|stream| self.conditions.apply_to(&stream.name)) {
-            // Where columns are selected, a column that is missing is known before the run.
-            let missing = stream.selected_columns.as_ref().and_then(|columns| {
-                self.conditions.all.iter().map(|condition| &condition.field).find(|field| !columns.contains(field))
-            });
-            items.push(CheckItem {
-                name: format!("stream {}", stream.name),
-                status: if missing.is_some() { CheckStatus::Failed } else { CheckStatus::Ok },
-                message: match missing {
-                    Some(field) => format!("column `{field}` is asked for and not among the selected columns"),
-                    None => format!("filtered by {}", self.columns()),
-                },
-                hint: missing.map(|field| format!("select `{field}` too, or list this transform's `streams`")),
-            });
-        }
-        Ok(items)
+        Ok(self.conditions.scope.validate(streams, "filtered", look))
     }
 
     fn transform(
@@ -84,7 +69,7 @@ impl RowWise for Filter {
         schema: &SchemaRef,
         output: &mut TransformOutput,
     ) -> Result<Option<Plan>, ConnectorError> {
-        if !self.conditions.apply_to(&context.name) {
+        if !self.conditions.scope.covers(&context.name) {
             return Ok(None);
         }
         let conditions = self.ready(context, schema)?;

@@ -8,7 +8,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field};
 use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
-use rapidbyte_sdk::{ErrorCategory, StreamName, parse_config};
+use rapidbyte_sdk::{CheckStatus, ErrorCategory, StreamName, parse_config};
 use serde_json::{Value, json};
 use std::sync::Arc;
 

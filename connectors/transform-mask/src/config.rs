@@ -1,7 +1,7 @@
 //! The configuration as written, and as methods by column.
 
 use crate::method::Method;
-use rapidbyte_sdk::{ConnectorError, StreamName};
+use rapidbyte_sdk::{ConnectorError, Scope};
 use serde::Deserialize;
 use std::fmt;
 
@@ -76,16 +76,11 @@ pub struct Config {
 /// Columns and their methods.
 pub(crate) struct Masks {
     pub(crate) columns: Vec<(String, Method)>,
-    streams: Option<Vec<String>>,
+    pub(crate) scope: Scope,
 }
 
 fn bad(code: &str, message: String, hint: &str) -> ConnectorError {
     ConnectorError::config(code, message).with_hint(hint)
-}
-
-/// Whether an entry of `streams` names this stream.
-fn names(entry: &str, stream: &StreamName) -> bool {
-    entry == stream.name || entry == stream.to_string()
 }
 
 impl Masks {
@@ -126,18 +121,7 @@ impl Masks {
             }
             columns.push((rule.field.clone(), method_of(&rule, with.as_deref(), salt.as_ref())?));
         }
-        Ok(Self { columns, streams })
-    }
-
-    /// Whether a stream is to be masked.
-    pub(crate) fn apply_to(&self, stream: &StreamName) -> bool {
-        self.streams.as_ref().is_none_or(|entries| entries.iter().any(|entry| names(entry, stream)))
-    }
-
-    /// Entries of `streams` that name none of these.
-    pub(crate) fn strangers<'a>(&'a self, streams: &'a [&'a StreamName]) -> impl Iterator<Item = &'a str> {
-        let entries = self.streams.iter().flatten().map(String::as_str);
-        entries.filter(move |entry| !streams.iter().any(|stream| names(entry, stream)))
+        Ok(Self { columns, scope: Scope::new(streams) })
     }
 }
 

@@ -8,8 +8,8 @@ use crate::method::Method;
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use rapidbyte_sdk::{
-    CheckItem, CheckStatus, ConnectorError, Event, InitContext, Input, RowWise, SchemaId, StreamContext, Transform,
-    TransformOutput, TransformRequest, TransformSummary, suggest,
+    CheckItem, ConnectorError, Event, InitContext, Input, RowWise, SchemaId, StreamContext, Transform, TransformOutput,
+    TransformRequest, TransformSummary, suggest,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -39,34 +39,15 @@ impl Transform for Mask {
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
-        let names: Vec<_> = streams.iter().map(|stream| &stream.name).collect();
-        let mut items: Vec<CheckItem> = self
-            .masks
-            .strangers(&names)
-            .map(|entry| CheckItem {
-                name: format!("stream {entry}"),
-                status: CheckStatus::Failed,
-                message: format!("the pipeline has no stream `{entry}`, so nothing would be masked there"),
-                hint: Some("correct `streams`".into()),
-            })
-            .collect();
-        for stream in streams.iter().filter(|stream| self.masks.apply_to(&stream.name)) {
-            // Where columns are selected, a column that is missing is known before the run.
-            let missing = stream
-                .selected_columns
-                .as_ref()
-                .and_then(|columns| self.masks.columns.iter().map(|(field, _)| field).find(|field| !columns.contains(field)));
-            items.push(CheckItem {
-                name: format!("stream {}", stream.name),
-                status: if missing.is_some() { CheckStatus::Failed } else { CheckStatus::Ok },
-                message: match missing {
-                    Some(field) => format!("column `{field}` is to be masked and not among the selected columns"),
-                    None => format!("masked: {}", self.columns()),
-                },
-                hint: missing.map(|field| format!("remove `{field}` from the masked columns, or list this transform's `streams`")),
-            });
-        }
-        Ok(items)
+        let look = |stream: &StreamContext| match stream.unselected(self.masks.columns.iter().map(|(field, _)| field)) {
+            None => Ok(format!("masked: {}", self.columns())),
+            Some(field) => {
+                let message = format!("column `{field}` is to be masked and not among the selected columns");
+                let hint = format!("remove `{field}` from the masked columns, or list this transform's `streams`");
+                Err(ConnectorError::config("unselected_column", message).with_hint(hint))
+            }
+        };
+        Ok(self.masks.scope.validate(streams, "masked", look))
     }
 
     fn transform(
@@ -89,7 +70,7 @@ impl RowWise for Mask {
         schema: &SchemaRef,
         output: &mut TransformOutput,
     ) -> Result<Option<Plan>, ConnectorError> {
-        if !self.masks.apply_to(&context.name) {
+        if !self.masks.scope.covers(&context.name) {
             return Ok(None);
         }
         self.masked(context, stream, schema, output).map(Some)
@@ -110,7 +91,7 @@ impl RowWise for Mask {
             Event::ReplaceRange { stream, range } => {
                 let context = request.stream(stream)?;
                 let key = context.primary_key.iter().find(|key| self.masks.columns.iter().any(|(field, _)| field == *key));
-                if let Some(key) = key.filter(|_| self.masks.apply_to(&context.name)) {
+                if let Some(key) = key.filter(|_| self.masks.scope.covers(&context.name)) {
                     // The range speaks of values as they were; the destination holds masked ones.
                     return Err(ConnectorError::config(
                         "masked_key",
@@ -122,7 +103,7 @@ impl RowWise for Mask {
             }
             Event::DeadLetters(mut letters) => {
                 for letter in &mut letters {
-                    if self.masks.apply_to(&request.stream(letter.stream)?.name) {
+                    if self.masks.scope.covers(&request.stream(letter.stream)?.name) {
                         letter.record_json = self.redact_record(&letter.record_json);
                     }
                 }

@@ -3,7 +3,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, Decimal128Array, Int64Array, ListArray, StringArray, types::Int64Type};
 use arrow_schema::{DataType, Field};
 use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
-use rapidbyte_sdk::{DeadLetter, ErrorCategory, KeyRange, StreamName, host_ffi::RawEvent, parse_config};
+use rapidbyte_sdk::{CheckStatus, DeadLetter, ErrorCategory, KeyRange, StreamName, host_ffi::RawEvent, parse_config};
 use serde_json::json;
 
 fn mask(json: serde_json::Value) -> Mask {

@@ -1,6 +1,6 @@
 //! The configuration as written, checked.
 
-use rapidbyte_sdk::{ConnectorError, StreamName};
+use rapidbyte_sdk::{ConnectorError, Scope};
 use serde::Deserialize;
 
 /// The `config:` block.
@@ -20,12 +20,7 @@ pub struct Config {
 pub(crate) struct Numbering {
     pub(crate) column: String,
     pub(crate) key: Vec<String>,
-    streams: Option<Vec<String>>,
-}
-
-/// Whether an entry of `streams` names this stream.
-fn names(entry: &str, stream: &StreamName) -> bool {
-    entry == stream.name || entry == stream.to_string()
+    pub(crate) scope: Scope,
 }
 
 impl Numbering {
@@ -45,17 +40,6 @@ impl Numbering {
             return Err(ConnectorError::config("duplicate_field", format!("column `{column}` can't be numbered by itself"))
                 .with_hint("name another `column`"));
         }
-        Ok(Self { column, key, streams })
-    }
-
-    /// Whether a stream is to be numbered.
-    pub(crate) fn applies_to(&self, stream: &StreamName) -> bool {
-        self.streams.as_ref().is_none_or(|entries| entries.iter().any(|entry| names(entry, stream)))
-    }
-
-    /// Entries of `streams` that name none of these.
-    pub(crate) fn strangers<'a>(&'a self, streams: &'a [&'a StreamName]) -> impl Iterator<Item = &'a str> {
-        let entries = self.streams.iter().flatten().map(String::as_str);
-        entries.filter(move |entry| !streams.iter().any(|stream| names(entry, stream)))
+        Ok(Self { column, key, scope: Scope::new(streams) })
     }
 }

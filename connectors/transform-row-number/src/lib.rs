@@ -9,8 +9,8 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use rapidbyte_sdk::text::{ColumnText, TextKind};
 use rapidbyte_sdk::{
-    CheckItem, CheckStatus, ConnectorError, Event, InitContext, Input, RowWise, SchemaId, StreamContext, SyncMode, Transform,
-    TransformOutput, TransformRequest, TransformSummary, suggest,
+    CheckItem, ConnectorError, Event, InitContext, Input, RowWise, SchemaId, StreamContext, SyncMode, Transform, TransformOutput,
+    TransformRequest, TransformSummary, suggest,
 };
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
@@ -47,30 +47,18 @@ impl Transform for RowNumber {
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
-        let names: Vec<_> = streams.iter().map(|stream| &stream.name).collect();
-        let stranger = |entry: &str| CheckItem {
-            name: format!("stream {entry}"),
-            status: CheckStatus::Failed,
-            message: format!("the pipeline has no stream `{entry}`, so nothing would be numbered there"),
-            hint: Some("correct `streams`".into()),
+        let look = |stream: &StreamContext| {
+            check_mode(stream)?;
+            match stream.unselected(&self.numbering.key) {
+                None => Ok(format!("numbered by `{}`", self.numbering.column)),
+                Some(name) => {
+                    let message = format!("the key's column `{name}` is not among the selected columns");
+                    let hint = format!("select `{name}` too, or list this transform's `streams`");
+                    Err(ConnectorError::config("unselected_column", message).with_hint(hint))
+                }
+            }
         };
-        let mut items: Vec<CheckItem> = self.numbering.strangers(&names).map(stranger).collect();
-        for stream in streams.iter().filter(|stream| self.numbering.applies_to(&stream.name)) {
-            // Where columns are selected, a column that is missing is known before the run.
-            let selected = stream.selected_columns.as_ref();
-            let missing = selected.and_then(|columns| self.numbering.key.iter().find(|name| !columns.contains(name)));
-            let (message, hint) = match (check_mode(stream), missing) {
-                (Err(error), _) => (error.message, error.hint),
-                (Ok(()), Some(name)) => (
-                    format!("the key's column `{name}` is not among the selected columns"),
-                    Some(format!("select `{name}` too, or list this transform's `streams`")),
-                ),
-                (Ok(()), None) => (format!("numbered by `{}`", self.numbering.column), None),
-            };
-            let status = if hint.is_some() { CheckStatus::Failed } else { CheckStatus::Ok };
-            items.push(CheckItem { name: format!("stream {}", stream.name), status, message, hint });
-        }
-        Ok(items)
+        Ok(self.numbering.scope.validate(streams, "numbered", look))
     }
 
     fn transform(
@@ -104,7 +92,7 @@ impl RowWise for Task<'_> {
         output: &mut TransformOutput,
     ) -> Result<Option<Plan>, ConnectorError> {
         let Numbering { column, key, .. } = self.numbering;
-        if !self.numbering.applies_to(&context.name) {
+        if !self.numbering.scope.covers(&context.name) {
             return Ok(None);
         }
         check_mode(context)?;
@@ -167,7 +155,7 @@ impl RowWise for Task<'_> {
     fn other(&self, request: &TransformRequest, event: Event, output: &mut TransformOutput) -> Result<(), ConnectorError> {
         let refused = |stream: u32, event: &str| {
             let name = &request.stream(stream)?.name;
-            if !self.numbering.applies_to(name) {
+            if !self.numbering.scope.covers(name) {
                 return Ok(());
             }
             let message = format!("stream `{name}`: an event `{event}` can't be carried, as numbers are given once");

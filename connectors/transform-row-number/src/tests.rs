@@ -3,7 +3,7 @@ use arrow_array::StringArray;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
-use rapidbyte_sdk::{KeyRange, StreamName, host_ffi::RawEvent, parse_config};
+use rapidbyte_sdk::{CheckStatus, KeyRange, StreamName, host_ffi::RawEvent, parse_config};
 use serde_json::json;
 
 fn transform(config: serde_json::Value) -> RowNumber {

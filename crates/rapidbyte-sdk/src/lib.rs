@@ -21,6 +21,7 @@ mod dry_run;
 mod events;
 mod output;
 mod row_wise;
+mod scope;
 mod source;
 mod transform;
 
@@ -56,6 +57,7 @@ pub use rapidbyte_types::{
     TransformSummary, TypeChangePolicy, UnknownWord, WriteMode, WritePerf, WriteSummary,
 };
 pub use row_wise::RowWise;
+pub use scope::Scope;
 pub use source::{DiscoveredStream, PartitionPlan, PlanRequest, ReadRequest, Source};
 pub use transform::{Transform, TransformRequest};
 

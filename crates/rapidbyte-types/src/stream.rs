@@ -180,6 +180,12 @@ impl StreamContext {
             policies: Policies::default(),
         }
     }
+
+    /// The first of some columns that is not among those which are read, as far as the pipeline selects any.
+    pub fn unselected<'a>(&self, columns: impl IntoIterator<Item = &'a String>) -> Option<&'a String> {
+        let selected = self.selected_columns.as_ref()?;
+        columns.into_iter().find(|column| !selected.contains(column))
+    }
 }
 
 /// Who is running.
