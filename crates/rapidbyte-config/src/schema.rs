@@ -270,7 +270,7 @@ static KEYS: &[KeyInfo] = &[
         "The SQLite file; a relative path is read from the document's directory.",
     ),
     derived("resources", KeyKind::Object, "What the run may use."),
-    optional("resources.parallelism", KeyKind::Integer { min: 1, max: 64 }, "4", "Tasks at once."),
+    optional("resources.parallelism", KeyKind::Integer { min: 1, max: 64 }, "4", "Tasks at once; fewer where `max_memory` has no room for so many."),
     optional(
         "resources.max_batch_bytes",
         KeyKind::Size { min: 64 * KB, max: 256 * MB },
@@ -286,7 +286,7 @@ static KEYS: &[KeyInfo] = &[
         "resources.max_memory",
         KeyKind::Size { min: 64 * MB, max: 1024 * GB },
         "\"2gb\"",
-        "Memory of the run: connectors and what waits between them.",
+        "Memory of the run: connectors and what waits between them. A task counts for 48 MB for each connector in it.",
     ),
     optional(
         "resources.max_inflight_batches",

@@ -178,7 +178,7 @@ impl Group<'_> {
                 run: one.context(),
                 stream: stream.clone(),
                 // None is left to be read.
-                max_partitions: if start.loaded { 0 } else { self.run.parallelism },
+                max_partitions: if start.loaded { 0 } else { self.run.kit.parallelism() },
                 pinned: start.pinned.clone(),
             };
             let plan = planner.plan_partitions(request).await.map_err(|error| of_source(&one, one.source_error(error)))?;

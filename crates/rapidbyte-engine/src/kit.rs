@@ -20,6 +20,9 @@ use std::time::Duration;
 /// What waits between stages, in all of the process. Four batches of the target size, measured to keep both ends busy.
 const CHANNEL_BUDGET: u64 = 32 << 20;
 
+/// What a guest takes at full speed, with a batch in each of its buffers. Measured: docs/design/performance.md.
+const BUSY_GUEST: u64 = 48 << 20;
+
 /// The most memory one guest may take.
 const GUEST_MEMORY: usize = 512 << 20;
 
@@ -47,6 +50,7 @@ pub(crate) struct Kit {
     timings: Arc<HostTimings>,
     budget: MemoryBudget,
     memory: MemoryPool,
+    parallelism: u32,
     compression: Compression,
 }
 
@@ -74,6 +78,11 @@ impl Kit {
         follows_policy(&source, &transforms, &destination, &streams)?;
         let memory = plan.resources.max_memory;
         let budget = CHANNEL_BUDGET.min(memory / 4);
+        let wanted = plan.resources.parallelism;
+        let parallelism = tasks_within(memory - budget, transforms.len(), wanted);
+        if parallelism < wanted {
+            tracing::info!(tasks = parallelism, wanted, "`resources.max_memory` has room for fewer tasks at once");
+        }
         Ok(Self {
             pipeline: plan.pipeline.clone(),
             source,
@@ -83,12 +92,19 @@ impl Kit {
             timings: Arc::new(HostTimings::default()),
             budget: MemoryBudget::new(usize::try_from(budget).unwrap_or(usize::MAX)),
             memory: MemoryPool::new(usize::try_from(memory - budget).unwrap_or(usize::MAX)),
+            parallelism,
             compression: match plan.resources.compression {
                 None => Compression::None,
                 Some(PlanCompression::Lz4) => Compression::Lz4,
                 Some(PlanCompression::Zstd) => Compression::Zstd,
             },
         })
+    }
+
+    /// How many tasks run at once, and into how many shares a table is cut at most: `resources.parallelism`, or as many as
+    /// `resources.max_memory` has room for.
+    pub(crate) fn parallelism(&self) -> u32 {
+        self.parallelism
     }
 
     pub(crate) fn redactor(&self) -> &Arc<Redactor> {
@@ -297,6 +313,12 @@ impl Kit {
     }
 }
 
+/// How many tasks, each with a source, its transforms and a destination at full speed, find room in so much memory; one always does.
+fn tasks_within(memory: u64, transforms: usize, wanted: u32) -> u32 {
+    let task = BUSY_GUEST.saturating_mul(transforms as u64 + 2);
+    u32::try_from(memory / task).unwrap_or(u32::MAX).clamp(1, wanted.max(1))
+}
+
 /// Takes secrets out of a configuration.
 fn blot(value: &mut serde_json::Value, config: &ConfigGrants) {
     match value {
@@ -449,4 +471,18 @@ fn able(source: &Part, destination: &Part, streams: &[StreamContext]) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUSY_GUEST, tasks_within};
+
+    #[test]
+    fn tasks_follow_the_memory() {
+        let task = 2 * BUSY_GUEST;
+        assert_eq!(tasks_within(64 * task, 0, 4), 4);
+        assert_eq!(tasks_within(4 * task - 1, 0, 4), 3);
+        assert_eq!(tasks_within(4 * task, 2, 4), 2, "each transform is a guest more");
+        assert_eq!(tasks_within(1, 9, 4), 1);
+    }
 }

@@ -87,8 +87,7 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
         pipeline: begun.pipeline,
         source_identity: source_identity.as_ref().cloned().unwrap_or_default(),
         origin: plan.origin.clone(),
-        tasks: Arc::new(Semaphore::new(plan.resources.parallelism as usize)),
-        parallelism: plan.resources.parallelism,
+        tasks: Arc::new(Semaphore::new(begun.kit.parallelism() as usize)),
         max_retries: plan.resources.max_retries,
         peek_rows,
         contracts,
@@ -103,7 +102,7 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
                 () = cancel.cancelled() => Err(cancelled()),
                 results = async {
                     replay::go_on(&begun, plan, &observer).await?;
-                    move_streams(&run, &streams, plan.resources.parallelism).await
+                    move_streams(&run, &streams).await
                 } => results,
             }
         }
@@ -176,10 +175,10 @@ type Loaded = Result<(StreamReport, bool), EngineError>;
 type StreamOutcome = (StreamName, Loaded);
 
 /// Moves every stream, as many at once as tasks may run. One that fails does not stop the others.
-async fn move_streams(run: &Arc<Run>, streams: &[StreamContext], parallelism: u32) -> Result<Vec<StreamOutcome>, EngineError> {
+async fn move_streams(run: &Arc<Run>, streams: &[StreamContext]) -> Result<Vec<StreamOutcome>, EngineError> {
     let claim = || claim(&run.kit, &run.state, &run.context, run.pipeline, &run.source_identity, streams);
     let claims = retry::again(run.max_retries, claim).await?;
-    let width = Arc::new(Semaphore::new(parallelism as usize));
+    let width = Arc::new(Semaphore::new(run.kit.parallelism() as usize));
     let mut loads: JoinSet<Vec<(usize, Loaded)>> = JoinSet::new();
     let mut of_changes = Vec::new();
     for (index, (stream, claimed)) in streams.iter().cloned().zip(claims).enumerate() {

@@ -38,7 +38,6 @@ pub(crate) struct Run {
     pub(crate) origin: PathBuf,
     /// One permit for each task that may run.
     pub(crate) tasks: Arc<Semaphore>,
-    pub(crate) parallelism: u32,
     pub(crate) max_retries: u32,
     pub(crate) peek_rows: usize,
     /// What streams are held to, by their name.
@@ -280,7 +279,7 @@ impl Attempt<'_> {
     async fn plan(&self, pinned: Option<Generation>, held: &mut Option<SourceInstance>) -> Result<PartitionPlan, EngineError> {
         let run = self.run;
         // A transform with a state has to see all rows in one order.
-        let max_partitions = if run.kit.stateful().is_some() { 1 } else { run.parallelism };
+        let max_partitions = if run.kit.stateful().is_some() { 1 } else { run.kit.parallelism() };
         let request = || PlanRequest { run: self.context(), stream: self.stream.clone(), max_partitions, pinned: pinned.clone() };
         let mut planned = None;
         if let Some(mut planner) = held.take() {
