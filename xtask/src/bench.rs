@@ -3,6 +3,7 @@
 use crate::bundle::{self, Flavour};
 use crate::run::{Failure, Outcome, cargo, guests_dir, must, root, target_dir, works};
 use crate::{system, tests};
+use std::path::PathBuf;
 use std::process::Command;
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
@@ -19,10 +20,28 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
             .arg(root().join("benches/run.py"))
             .arg("--rapidbyte")
             .arg(&binary)
+            .arg("--native")
+            .arg(native()?)
+            .arg("--python")
+            .arg(system::python()?)
             .arg("--postgres-bin")
             .arg(&postgres)
             .args(arguments),
     )
+}
+
+/// The connectors built for this machine, in one process.
+fn native() -> Outcome<PathBuf> {
+    must(cargo().current_dir(root().join("connectors")).env("CARGO_TARGET_DIR", guests_dir()).args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "dest-postgres",
+        "--example",
+        "native",
+    ]))?;
+    Ok(guests_dir().join("release/examples/native"))
 }
 
 /// Instruction counts of the hot paths against the baseline.

@@ -67,9 +67,14 @@ pub enum Emitted {
     },
 }
 
+/// Takes what a connector puts out.
+type Sink = Box<dyn FnMut(Emitted) -> Result<(), ConnectorError>>;
+
 #[derive(Default)]
 pub(crate) struct Host {
     emitted: Vec<Emitted>,
+    sink: Option<Sink>,
+    feed: Option<Box<dyn FnMut() -> RawEvent>>,
     events: VecDeque<RawEvent>,
     receipts: Vec<(u64, Vec<Receipt>)>,
     durable: Option<Position>,
@@ -86,6 +91,9 @@ impl Host {
         if self.fail_emits_after.is_some_and(|limit| self.emitted.len() >= limit) {
             return Err(ConnectorError::internal("closed", "the next stage has ended"));
         }
+        if let Some(sink) = &mut self.sink {
+            return sink(what);
+        }
         self.emitted.push(what);
         Ok(())
     }
@@ -95,7 +103,11 @@ impl Host {
     }
 
     pub(crate) fn next_event(&mut self) -> RawEvent {
-        self.events.pop_front().unwrap_or(RawEvent::End)
+        match (self.events.pop_front(), &mut self.feed) {
+            (Some(event), _) => event,
+            (None, Some(feed)) => feed(),
+            (None, None) => RawEvent::End,
+        }
     }
 
     pub(crate) fn acknowledge(&mut self, barrier: u64, receipts: &[Receipt]) -> Result<(), ConnectorError> {
@@ -184,6 +196,16 @@ impl FakeHost {
     /// Queues a barrier that asks for a commit.
     pub fn feed_commit(&self, id: u64, last: bool, position: Option<Position>) {
         self.feed_event(RawEvent::Barrier(Barrier { id, commit: true, last, position, transform_state: Vec::new() }));
+    }
+
+    /// Hands what is put out from now on to `sink` instead of keeping it, as when another thread takes it.
+    pub fn pour_into(&self, sink: impl FnMut(Emitted) -> Result<(), ConnectorError> + 'static) {
+        self.host.borrow_mut().sink = Some(Box::new(sink));
+    }
+
+    /// Asks `feed` for the events after those that were queued. It may wait, and says [`RawEvent::End`] when nothing follows.
+    pub fn draw_from(&self, feed: impl FnMut() -> RawEvent + 'static) {
+        self.host.borrow_mut().feed = Some(Box::new(feed));
     }
 
     /// An input over what was fed; it ends after the last event.
