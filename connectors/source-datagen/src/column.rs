@@ -1,4 +1,4 @@
-//! A column that can make its values for any range of rows.
+//! A column that can make its values for any rows.
 
 use arrow_array::builder::NullBufferBuilder;
 use arrow_array::types::{Int32Type, Int64Type};
@@ -8,11 +8,10 @@ use arrow_array::{
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, TimeUnit};
-use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows of one batch.
-pub(crate) type Rows = Range<u64>;
+/// The numbers of the rows of one batch.
+pub(crate) type Rows = [u64];
 
 type Fill = Box<dyn Fn(&Rows) -> ArrayRef>;
 
@@ -53,13 +52,13 @@ impl Column {
             name,
             DataType::Float64,
             8,
-            Box::new(move |rows| Arc::new(Float64Array::from_iter_values(rows.clone().map(&value)))),
+            Box::new(move |rows| Arc::new(Float64Array::from_iter_values(rows.iter().copied().map(&value)))),
         )
     }
 
     pub(crate) fn boolean(name: &str, value: impl Fn(u64) -> bool + 'static) -> Self {
         let fill = move |rows: &Rows| -> ArrayRef {
-            let values = BooleanBuffer::collect_bool(length(rows), |i| value(rows.start + i as u64));
+            let values = BooleanBuffer::collect_bool(rows.len(), |i| value(rows[i]));
             Arc::new(BooleanArray::new(values, None))
         };
         Self::new(name, DataType::Boolean, 1, Box::new(fill))
@@ -68,7 +67,7 @@ impl Column {
     /// `precision` and `scale` are valid and every value fits.
     pub(crate) fn decimal(name: &str, precision: u8, scale: i8, value: impl Fn(u64) -> i128 + 'static) -> Self {
         let fill = move |rows: &Rows| -> ArrayRef {
-            let values = Decimal128Array::from_iter_values(rows.clone().map(&value));
+            let values = Decimal128Array::from_iter_values(rows.iter().copied().map(&value));
             Arc::new(values.with_precision_and_scale(precision, scale).expect("precision and scale are valid"))
         };
         Self::new(name, DataType::Decimal128(precision, scale), 16, Box::new(fill))
@@ -77,7 +76,7 @@ impl Column {
     /// Microseconds since 1970.
     pub(crate) fn timestamp(name: &str, value: impl Fn(u64) -> i64 + 'static) -> Self {
         let fill = move |rows: &Rows| -> ArrayRef {
-            Arc::new(TimestampMicrosecondArray::from_iter_values(rows.clone().map(&value)).with_timezone(UTC))
+            Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().copied().map(&value)).with_timezone(UTC))
         };
         Self::new(name, timestamp_type(), 8, Box::new(fill))
     }
@@ -85,8 +84,8 @@ impl Column {
     /// Sixteen bytes, marked as a UUID.
     pub(crate) fn uuid(name: &str, value: impl Fn(u64) -> [u8; 16] + 'static) -> Self {
         let fill = move |rows: &Rows| -> ArrayRef {
-            let mut bytes = Vec::with_capacity(length(rows) * 16);
-            rows.clone().for_each(|row| bytes.extend_from_slice(&value(row)));
+            let mut bytes = Vec::with_capacity(rows.len() * 16);
+            rows.iter().for_each(|row| bytes.extend_from_slice(&value(*row)));
             Arc::new(FixedSizeBinaryArray::new(16, Buffer::from_vec(bytes), None))
         };
         let mut column = Self::new(name, DataType::FixedSizeBinary(16), 16, Box::new(fill));
@@ -105,29 +104,25 @@ impl Column {
         let Self { field, max_bytes, fill } = self;
         let field = field.with_nullable(true);
         let fill = move |rows: &Rows| {
-            let mut nulls = NullBufferBuilder::new(length(rows));
-            rows.clone().for_each(|row| nulls.append(!is_null(row)));
+            let mut nulls = NullBufferBuilder::new(rows.len());
+            rows.iter().for_each(|row| nulls.append(!is_null(*row)));
             masked(&fill(rows), nulls.finish())
         };
         Self { field, max_bytes: max_bytes + 1, fill: Box::new(fill) }
     }
 }
 
-fn length(rows: &Rows) -> usize {
-    usize::try_from(rows.end - rows.start).expect("a batch fits into memory")
-}
-
 fn primitive<T: ArrowPrimitiveType>(rows: &Rows, value: &impl Fn(u64) -> T::Native) -> ArrayRef {
-    let values: ScalarBuffer<T::Native> = rows.clone().map(value).collect();
+    let values: ScalarBuffer<T::Native> = rows.iter().copied().map(value).collect();
     Arc::new(PrimitiveArray::<T>::new(values, None))
 }
 
 fn strings(rows: &Rows, max: usize, write: &impl Fn(u64, &mut Vec<u8>)) -> ArrayRef {
-    let mut bytes = Vec::with_capacity(length(rows) * max.min(32));
-    let mut offsets = Vec::with_capacity(length(rows) + 1);
+    let mut bytes = Vec::with_capacity(rows.len() * max.min(32));
+    let mut offsets = Vec::with_capacity(rows.len() + 1);
     offsets.push(0_i32);
-    for row in rows.clone() {
-        write(row, &mut bytes);
+    for row in rows {
+        write(*row, &mut bytes);
         offsets.push(i32::try_from(bytes.len()).expect("a batch holds less than 2 GiB of text"));
     }
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
@@ -135,7 +130,7 @@ fn strings(rows: &Rows, max: usize, write: &impl Fn(u64, &mut Vec<u8>)) -> Array
 }
 
 /// The same values, with nulls.
-fn masked(values: &ArrayRef, nulls: Option<NullBuffer>) -> ArrayRef {
+pub(crate) fn masked(values: &ArrayRef, nulls: Option<NullBuffer>) -> ArrayRef {
     let data = values.to_data().into_builder().nulls(nulls).build().expect("a null mask of the array's own length");
     arrow_array::make_array(data)
 }
@@ -188,7 +183,7 @@ mod tests {
     #[test]
     fn nulls_stand_where_asked() {
         let column = Column::text("t", 20, |row, bytes| push_number(bytes, row)).nullable(|row| row % 2 == 0);
-        let array = column.make(&(10..14));
+        let array = column.make(&[10, 11, 12, 13]);
         assert!(column.field.is_nullable());
         assert_eq!(array.null_count(), 2);
         assert_eq!(array.as_string::<i32>().iter().collect::<Vec<_>>(), [None, Some("11"), None, Some("13")]);

@@ -147,6 +147,8 @@ pub struct Config {
     pub interval_ms: Option<u64>,
     /// Rows in a batch, at most.
     pub batch_rows: u32,
+    /// Makes the changes of a table instead of its rows.
+    pub cdc_mode: bool,
 }
 
 impl Default for Config {
@@ -164,6 +166,7 @@ impl Default for Config {
             start_time: None,
             interval_ms: None,
             batch_rows: 32_768,
+            cdc_mode: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A source that makes its data: the same configuration gives the same bytes, on every machine and from any row on.
 
+mod changes;
 mod column;
 mod config;
 mod custom;
@@ -8,10 +9,12 @@ mod patterns;
 mod plan;
 mod random;
 
+use crate::changes::Changes;
 use crate::column::Column;
 use crate::config::Clock;
 use crate::pace::Pace;
 use crate::plan::Share;
+use crate::random::Draw;
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use rapidbyte_sdk::{
@@ -56,7 +59,9 @@ impl Source for Datagen {
             name: config.stream_name.clone().unwrap_or_else(|| config.pattern.as_str().to_owned()),
         };
         let recipe = patterns::recipe(config.pattern, config.seed, clock);
-        if (config.start_time.is_some() || config.interval_ms.is_some()) && !recipe.tells_time && !config.include_timestamp {
+        // The time of each commit is one of them.
+        let tells_time = recipe.tells_time || config.include_timestamp || config.cdc_mode;
+        if (config.start_time.is_some() || config.interval_ms.is_some()) && !tells_time {
             return Err(ConnectorError::config(
                 "unused_time",
                 format!("`start_time` and `interval_ms` have no effect on pattern `{}`", config.pattern.as_str()),
@@ -78,7 +83,10 @@ impl Source for Datagen {
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
         let item = |stream: &StreamContext| {
             let (status, message, hint) = match self.selected(stream) {
-                Ok(columns) => (CheckStatus::Ok, format!("{} rows of {} columns", self.config.max_events, columns.len()), None),
+                Ok(columns) => {
+                    let what = if self.config.cdc_mode { "changes" } else { "rows" };
+                    (CheckStatus::Ok, format!("{} {what} of {} columns", self.config.max_events, columns.len()), None)
+                }
                 Err(error) => (CheckStatus::Failed, error.message, error.hint),
             };
             CheckItem { name: format!("stream {}", stream.name), status, message, hint }
@@ -101,7 +109,7 @@ impl Source for Datagen {
             primary_key: vec![self.primary_key.into()],
             // The order of rows is the order of the key; there is no incremental reading of generated data.
             cursor_candidates: Vec::new(),
-            sync_modes: vec![SyncMode::FullRefresh],
+            sync_modes: vec![self.sync_mode()],
             estimated_rows: Some(self.config.max_events),
             estimated_bytes: Some(self.config.max_events.saturating_mul(row_bytes(&columns))),
         }])
@@ -110,6 +118,10 @@ impl Source for Datagen {
     fn plan_partitions(&mut self, request: &PlanRequest) -> Result<PartitionPlan, ConnectorError> {
         self.selected(&request.stream)?;
         let snapshot = plan::snapshot(&self.config, self.clock, request.stream.selected_columns.as_deref());
+        if self.config.cdc_mode {
+            // The table is empty before its first change.
+            return Ok(PartitionPlan { snapshot, partitions: vec![Partition { id: "0".into(), spec: Vec::new() }], token: Vec::new() });
+        }
         let partitions: Vec<Partition> = match &request.pinned {
             Some(pinned) if pinned.snapshot == snapshot => pinned.partitions.clone(),
             _ => plan::partitions(&self.config, request.max_partitions),
@@ -123,6 +135,9 @@ impl Source for Datagen {
             return Err(ConnectorError::internal("streams", "this source reads one stream in a task"));
         };
         let columns = self.selected(stream)?;
+        if self.config.cdc_mode {
+            return self.read_changes(request, &columns, output);
+        }
         let rows = Share::of(request.partition.as_ref(), &self.config)?.after(request.resume.as_ref())?;
         let schema = schema_of(&columns);
         let schema_id = output.schema(0, schema.clone())?;
@@ -134,7 +149,7 @@ impl Source for Datagen {
             let until = rows.end.min(next.saturating_add(step));
             pace.wait(until - next);
             let started = Instant::now();
-            let batch = make_batch(&schema, &columns, &(next..until))?;
+            let batch = make_batch(&schema, &columns, &(next..until).collect::<Vec<_>>())?;
             perf.fetch_ns += u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
             output.batch(schema_id, &batch)?;
             host_ffi::mark("source.batch.emitted");
@@ -146,18 +161,62 @@ impl Source for Datagen {
 }
 
 impl Datagen {
+    /// The one way in which the stream is read.
+    fn sync_mode(&self) -> SyncMode {
+        if self.config.cdc_mode { SyncMode::Cdc } else { SyncMode::FullRefresh }
+    }
+
+    /// Reads the empty table that comes before the changes, or changes.
+    fn read_changes(
+        &self,
+        request: &ReadRequest,
+        columns: &[&Column],
+        output: &mut SourceOutput,
+    ) -> Result<ReadSummary, ConnectorError> {
+        let mut perf = ReadPerf::default();
+        if request.partition.is_some() {
+            output.schema(0, schema_of(columns))?;
+            output.barrier(&changes::position(0))?;
+            return Ok(output.summary(perf));
+        }
+        let limits = &request.streams[0].limits;
+        let schema = changes::schema_of(columns);
+        let schema_id = output.schema(0, schema.clone())?;
+        let label = |what: &str| Draw::new(self.config.seed, &format!("{}.changes.{what}", self.config.pattern.as_str()));
+        let (mut log, clock) = (Changes::new(label), self.clock);
+        let mut pace = Pace::new(self.config.events_per_second);
+        let room = limits.max_batch_bytes.saturating_sub(FRAME_BYTES_PER_COLUMN * schema.fields().len() as u64);
+        let most = (room / (2 * row_bytes(columns) + changes::OWN_BYTES)).clamp(1, u64::from(self.config.batch_rows));
+        let step = pace.rows_at_once(most);
+        let mut next = changes::next_event(request.resume.as_ref())?;
+        while next < self.config.max_events {
+            let until = self.config.max_events.min(next.saturating_add(step));
+            pace.wait(until - next);
+            let started = Instant::now();
+            let batch = changes::make_batch(&schema, columns, self.primary_key, &mut log, next..until, |event| clock.at(event))?;
+            perf.fetch_ns += u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            output.batch(schema_id, &batch)?;
+            host_ffi::mark("source.batch.emitted");
+            next = until;
+            output.barrier(&changes::position(next))?;
+        }
+        Ok(output.summary(perf))
+    }
+
     /// The columns that a stream asks for, in its order.
     fn selected(&self, stream: &StreamContext) -> Result<Vec<&Column>, ConnectorError> {
         if stream.name != self.name {
             return Err(ConnectorError::config("unknown_stream", format!("there is no stream `{}`", stream.name))
                 .with_hint(format!("this configuration makes the one stream `{}`", self.name)));
         }
-        if stream.sync_mode != SyncMode::FullRefresh {
-            return Err(ConnectorError::config(
-                "sync_mode",
-                format!("stream `{}` can't be read in sync mode `{}`", stream.name, stream.sync_mode),
-            )
-            .with_hint("set `sync_mode: full_refresh`"));
+        if stream.sync_mode != self.sync_mode() {
+            let message = format!("stream `{}` can't be read in sync mode `{}`", stream.name, stream.sync_mode);
+            let hint = match (stream.sync_mode, self.config.cdc_mode) {
+                (SyncMode::Cdc, _) => "set `cdc_mode: true` in the source's configuration",
+                (_, true) => "set `sync_mode: cdc`, or take `cdc_mode` out of the source's configuration",
+                (_, false) => "set `sync_mode: full_refresh`",
+            };
+            return Err(ConnectorError::config("sync_mode", message).with_hint(hint));
         }
         let Some(names) = &stream.selected_columns else { return Ok(self.columns.iter().collect()) };
         if names.is_empty() {

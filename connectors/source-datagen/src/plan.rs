@@ -66,7 +66,8 @@ struct Content<'a> {
     specification: u32,
     pattern: Pattern,
     seed: u64,
-    max_events: u64,
+    /// A log that gets longer is the same log.
+    max_events: Option<u64>,
     include_sequence: bool,
     include_timestamp: bool,
     start_micros: i64,
@@ -81,7 +82,7 @@ pub(crate) fn snapshot(config: &Config, clock: crate::config::Clock, columns: Op
         specification: SPECIFICATION,
         pattern: config.pattern,
         seed: config.seed,
-        max_events: config.max_events,
+        max_events: (!config.cdc_mode).then_some(config.max_events),
         include_sequence: config.include_sequence,
         include_timestamp: config.include_timestamp,
         start_micros: clock.start_micros,

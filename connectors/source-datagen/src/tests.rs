@@ -150,6 +150,79 @@ fn reading_goes_on_at_any_barrier_with_the_same_rows() {
     assert_eq!(host.marks()[..2], ["source.read.start", "source.batch.emitted"]);
 }
 
+/// Reads the changes on a fresh host.
+fn read_changes(json: serde_json::Value, resume: Option<Position>) -> FakeHost {
+    let mut source = source(json);
+    let stream = StreamContext { sync_mode: SyncMode::Cdc, ..context(&source) };
+    let host = FakeHost::install();
+    let request =
+        ReadRequest { run: run_context(), streams: vec![stream], partition: None, token: Vec::new(), resume, follow: false };
+    source.read(&request, &mut host.source_output()).unwrap();
+    host
+}
+
+#[test]
+fn changes_show_rows_before_and_after() {
+    let json = json!({ "cdc_mode": true, "seed": 3, "max_events": 2_000, "batch_rows": 100 });
+    let host = read_changes(json.clone(), None);
+    let batches = host.batches(0).unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2_000);
+    let columns = read_all(json!({ "max_events": 1 }))[0].num_columns();
+    let mut rows: std::collections::BTreeMap<String, String> = Default::default();
+    let mut place = 0;
+    for batch in &batches {
+        assert!(batch.num_rows() <= 100);
+        let image = |from: usize, row| -> String {
+            (from..from + columns).map(|at| canonical(batch.column(at), row)).collect::<Vec<_>>().join("\t")
+        };
+        let [ops, lsns, seqs] = ["_rb_op", "_rb_lsn", "_rb_seq"].map(|name| batch.column_by_name(name).unwrap());
+        for row in 0..batch.num_rows() {
+            place += 1;
+            assert_eq!(lsns.as_primitive::<arrow_array::types::UInt64Type>().value(row), place);
+            assert_eq!(seqs.as_primitive::<Int64Type>().value(row), 1);
+            let (shown, before) = (image(0, row), image(columns, row));
+            let key = canonical(batch.column(0), row);
+            let found = match ops.as_string::<i32>().value(row) {
+                "insert" => rows.insert(key, shown),
+                "update" => rows.insert(key, shown),
+                "delete" => {
+                    assert_eq!(shown, before);
+                    rows.remove(&key)
+                }
+                other => panic!("{other}"),
+            };
+            // An insert finds nothing, and its before-image is NULL throughout.
+            assert_eq!(found.unwrap_or_else(|| vec!["\\N"; columns].join("\t")), before, "change {place}");
+        }
+    }
+    assert_eq!(rows.len(), 1_200 - (200 - 8));
+    // From any barrier on, the very same changes come.
+    let barrier = |what| if let Emitted::Barrier(at) = what { Some(at) } else { None };
+    let barriers: Vec<Position> = host.emitted().into_iter().filter_map(barrier).collect();
+    assert_eq!(barriers.last().map(|at| at.value.as_str()), Some("0/7D0"));
+    let rest = read_changes(json.clone(), Some(barriers[6].clone())).batches(0).unwrap();
+    assert_eq!(rest, batches[7..]);
+    assert_eq!(read_changes(json, barriers.last().cloned()).batches(0).unwrap(), []);
+}
+
+#[test]
+fn a_longer_log_is_the_same_log() {
+    let planned = |events: u64, seed: u64| {
+        let mut source = source(json!({ "cdc_mode": true, "max_events": events, "seed": seed }));
+        let stream = StreamContext { sync_mode: SyncMode::Cdc, ..context(&source) };
+        plan(&mut source, stream, 4, None)
+    };
+    assert_eq!(planned(10, 1), planned(1_000_000, 1));
+    assert_ne!(planned(10, 1), planned(10, 2));
+    // Neither a table without a log nor a log without its table.
+    for (cdc_mode, mode) in [(true, SyncMode::FullRefresh), (false, SyncMode::Cdc)] {
+        let mut source = source(json!({ "cdc_mode": cdc_mode }));
+        let stream = StreamContext { sync_mode: mode, ..context(&source) };
+        let request = PlanRequest { run: run_context(), stream, max_partitions: 1, pinned: None };
+        assert_eq!(source.plan_partitions(&request).unwrap_err().code, "sync_mode");
+    }
+}
+
 #[test]
 fn partitions_are_disjoint_and_whole() {
     let json = json!({ "pattern": "sequence", "max_events": 1_000_003_u64 });

@@ -122,6 +122,37 @@ fn a_load_and_every_change_after_it_arrive_once() {
 }
 
 #[test]
+fn generated_changes_are_merged_and_a_log_that_grows_goes_on() {
+    let server = Postgres::shared();
+    let destination = server.database("generated_changes");
+    let yaml = |name: &str, events: u64, mode: &str| {
+        format!(
+            "version: \"1.0\"\npipeline: {name}\nsource:\n  use: source-datagen\n  config: {{ cdc_mode: true, seed: 5, max_events: {events}, stream_name: {name} }}\n  \
+             streams:\n    - {{ name: {name}, sync_mode: cdc }}\ndestination:\n  use: dest-postgres\n  config: {{ {} }}\n  write_mode: {mode}\n{}",
+            destination.config(),
+            if mode == "upsert" { "  primary_key: [order_id]\n" } else { "" }
+        )
+    };
+    let at_once = Project::with_pipeline(&yaml("at_once", 3_000, "upsert"));
+    assert_eq!(run(&at_once), 3_000);
+    // Six inserts of ten, and a delete of ten from the 80th change on.
+    assert_eq!(destination.sql("SELECT count(*) FROM at_once"), "1508");
+    let in_parts = Project::with_pipeline(&yaml("in_parts", 1_004, "upsert"));
+    assert_eq!(run(&in_parts), 1_004);
+    in_parts.write("pipeline.yaml", yaml("in_parts", 3_000, "upsert"));
+    assert_eq!(run(&in_parts), 1_996);
+    assert_eq!(run(&in_parts), 0);
+    assert_eq!(destination.hash("at_once"), destination.hash("in_parts"));
+    // The log itself tells the same table.
+    let log = Project::with_pipeline(&yaml("log", 3_000, "append"));
+    assert_eq!(run(&log), 3_000);
+    let newest = "SELECT sum(amount), count(*) FROM (SELECT DISTINCT ON (order_id) * FROM log ORDER BY order_id, _rb_lsn DESC) l WHERE _rb_op <> 'delete'";
+    assert_eq!(destination.sql(newest), destination.sql("SELECT sum(amount), count(*) FROM at_once"));
+    let mix = "SELECT string_agg(_rb_op || ' ' || n, ' ' ORDER BY _rb_op) FROM (SELECT _rb_op, count(*) n FROM log GROUP BY 1) l";
+    assert_eq!(destination.sql(mix), "delete 292 insert 1800 update 908");
+}
+
+#[test]
 fn a_change_log_tells_what_happened_in_order() {
     let server = Postgres::shared();
     let (source, destination) = (server.database("log_source"), server.database("log_destination"));

@@ -28,6 +28,7 @@ pub(super) fn pairs() -> Vec<Pair> {
             ("max_events: 100, events_per_second: 100", "checkpoints 11;"),
             ("max_events: 100, events_per_second: 200", "checkpoints 6;"),
         ),
+        plain("cdc_mode", ("cdc_mode: true", "can't be read in sync mode"), ("cdc_mode: false", "exit 0")),
         plain("max_events", ("max_events: 5", "read 5 "), ("max_events: 6", "read 6 ")),
         plain("stream_name", ("stream_name: orders", "exit 0"), ("stream_name: named", "named")),
         pair(
