@@ -33,6 +33,8 @@ struct SourceConfig {
     replication_slot: Option<String>,
     #[serde(default, alias = "publication")]
     publication_name: Option<String>,
+    #[serde(default)]
+    plugin: cdc::Plugin,
     #[serde(default = "default_split")]
     split_above_bytes: u64,
 }
@@ -64,8 +66,8 @@ pub struct PostgresSource {
 impl PostgresSource {
     /// What changes are read from.
     fn cdc_names(&self) -> Result<cdc::Names, ConnectorError> {
-        let SourceConfig { replication_slot, publication_name, .. } = &self.config;
-        let config = cdc::CdcConfig { slot: replication_slot.clone(), publication: publication_name.clone() };
+        let SourceConfig { replication_slot, publication_name, plugin, .. } = &self.config;
+        let config = cdc::CdcConfig { plugin: *plugin, slot: replication_slot.clone(), publication: publication_name.clone() };
         config.names(self.pipeline.as_deref())
     }
 

@@ -1,7 +1,8 @@
 //! Looking whether changes can be read, with the statement that mends what cannot.
 
 use super::logged_columns;
-use super::publication::{Publication, check_identity, creation};
+use super::config::Plugin;
+use super::publication::{Publication, check_identity, check_plugin, creation};
 use super::slot::{ServerLog, Slot};
 use crate::PostgresSource;
 use crate::catalog::{Relation, columns_of, find_relation};
@@ -78,7 +79,7 @@ fn slot(source: &mut PostgresSource, _: &[&StreamContext]) -> Result<CheckItem, 
     let session = source.session()?;
     let name = "replication slot";
     if let Some(found) = Slot::find(session, &names.slot)? {
-        found.usable(&names.slot)?;
+        found.usable(&names)?;
         return Ok(item(name, CheckStatus::Ok, format!("`{}` is there", names.slot), None));
     }
     let rows = session.query("SELECT count(*), current_setting('max_replication_slots')::bigint FROM pg_replication_slots")?;
@@ -111,8 +112,12 @@ fn publication(source: &mut PostgresSource, streams: &[&StreamContext]) -> Resul
     let session = source.session()?;
     for (stream, table) in streams.iter().zip(&tables) {
         check_identity(session, table)?;
+        check_plugin(&names, table)?;
         let columns = columns_of(session, &[table.oid])?.remove(&table.oid).unwrap_or_default();
         logged_columns(stream, columns)?;
+    }
+    if names.plugin == Plugin::TestDecoding {
+        return Ok(item("publication", CheckStatus::Ok, "`test_decoding` needs none", None));
     }
     let found = Publication::find(session, name)?;
     let mut lacking = Vec::new();

@@ -1,14 +1,37 @@
-//! The names of slot and publication.
+//! The names of slot and publication, and the plugin that tells the log.
 
 use rapidbyte_sdk::ConnectorError;
+use serde::Deserialize;
 
 /// As long as the server takes names.
 const MAX_NAME: usize = 63;
 const PREFIX: &str = "rapidbyte_";
 
+/// What tells the log's changes at the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Plugin {
+    /// The server's own, which sends what a publication names.
+    #[default]
+    Pgoutput,
+    /// Text of every table's changes, where there can be no publication.
+    TestDecoding,
+}
+
+impl Plugin {
+    /// As the server and the configuration name it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pgoutput => "pgoutput",
+            Self::TestDecoding => "test_decoding",
+        }
+    }
+}
+
 /// The keys of the configuration that are about changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CdcConfig {
+    pub(crate) plugin: Plugin,
     pub(crate) slot: Option<String>,
     pub(crate) publication: Option<String>,
 }
@@ -16,6 +39,7 @@ pub(crate) struct CdcConfig {
 /// What changes are read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
+    pub(crate) plugin: Plugin,
     pub(crate) slot: String,
     pub(crate) publication: String,
     /// Whether the publication is the pipeline's own, so that tables which are no stream any more leave it.
@@ -55,6 +79,10 @@ impl CdcConfig {
                     .with_hint("set `replication_slot` and `publication_name`"))
             }
         };
+        if self.plugin == Plugin::TestDecoding && self.publication.is_some() {
+            return Err(ConnectorError::config("unused_publication", "`plugin: test_decoding` knows no publications")
+                .with_hint("remove `publication_name`, or `plugin`"));
+        }
         let slot = named(&self.slot)?;
         if slot.is_empty() || slot.len() > MAX_NAME || !slot.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')) {
             return Err(ConnectorError::config(
@@ -63,7 +91,7 @@ impl CdcConfig {
             )
             .with_hint("use up to 63 lower-case letters, digits and underscores for `replication_slot`"));
         }
-        Ok(Names { slot, publication: named(&self.publication)?, own_publication: self.publication.is_none() })
+        Ok(Names { plugin: self.plugin, slot, publication: named(&self.publication)?, own_publication: self.publication.is_none() })
     }
 }
 
@@ -86,13 +114,15 @@ mod tests {
 
     #[test]
     fn what_the_server_would_refuse_is_refused() {
-        let slot = |name: &str| CdcConfig { slot: Some(name.into()), publication: None }.names(Some("p"));
+        let slot = |name: &str| CdcConfig { slot: Some(name.into()), ..CdcConfig::default() }.names(Some("p"));
         assert_eq!(slot("mine_1").unwrap().slot, "mine_1");
         for name in ["", "Mine", "a-b", "a'b", &"x".repeat(64)] {
             assert_eq!(slot(name).unwrap_err().code, "bad_slot_name", "{name}");
         }
         assert_eq!(CdcConfig::default().names(None).unwrap_err().code, "no_pipeline");
         let names = CdcConfig::default().names(Some("p")).unwrap();
+        let odd = CdcConfig { plugin: Plugin::TestDecoding, publication: Some("p".into()), slot: None };
+        assert_eq!(odd.names(Some("p")).unwrap_err().code, "unused_publication");
         assert_eq!((names.slot.as_str(), names.publication.as_str(), names.own_publication), ("rapidbyte_p", "rapidbyte_p", true));
     }
 }

@@ -3,10 +3,9 @@
 //! Each peek decodes from where the slot stands. So the slot is advanced between two windows as far as the destination has come,
 //! and while it has not, each window is twice as long as the one before: all windows together cost at most twice the last one.
 
-use super::config::Names;
+use super::config::{Names, Plugin};
 use super::lsn::Lsn;
-use super::slot::PLUGIN;
-use super::source_changed;
+use super::{source_changed, test_decoding};
 use postgres_wire::{Connection, CopyOutError, Error, quote_ident, quote_literal};
 use rapidbyte_sdk::ConnectorError;
 
@@ -42,7 +41,9 @@ impl Window {
 
 /// The statement that shows the messages up to `upto`.
 fn peek(names: &Names, binary: bool, upto: Lsn) -> Result<String, ConnectorError> {
-    debug_assert_eq!(PLUGIN, "pgoutput");
+    if names.plugin == Plugin::TestDecoding {
+        return test_decoding::peek(&names.slot, upto);
+    }
     Ok(format!(
         "COPY (SELECT data FROM pg_logical_slot_peek_binary_changes({}, '{upto}', NULL, 'proto_version', '1', 'publication_names', {}{})) \
          TO STDOUT (FORMAT binary)",

@@ -15,10 +15,11 @@ mod publication;
 mod read;
 mod slot;
 mod table;
+mod test_decoding;
 mod text;
 
 pub(crate) use check::check;
-pub(crate) use config::{CdcConfig, Names};
+pub(crate) use config::{CdcConfig, Names, Plugin};
 pub(crate) use plan::{Planner, begins_at, plan, snapshot_of};
 pub(crate) use read::read;
 pub(crate) use slot::{confirm, teardown};

@@ -1,5 +1,6 @@
 //! Planning a stream of changes: publication, then slot, then the snapshot of the initial load, in this order.
 
+use super::config::Names;
 use super::cut::Cut;
 use super::lsn::Lsn;
 use super::slot::{self, ServerLog, Slot};
@@ -128,7 +129,8 @@ fn lock(held: &mut Held, relation: &Relation) -> Result<(), ConnectorError> {
 }
 
 /// Whether the pinned load's changes can be gone on with.
-fn check_pinned(session: &mut Connection, pinned: &Pinned, log: &ServerLog, slot_name: &str) -> Result<(), ConnectorError> {
+fn check_pinned(session: &mut Connection, pinned: &Pinned, log: &ServerLog, names: &Names) -> Result<(), ConnectorError> {
+    let slot_name = names.slot.as_str();
     let anew = "load the streams anew";
     if pinned.system != log.system {
         return Err(source_changed("the changes were read from another server", anew));
@@ -145,7 +147,7 @@ fn check_pinned(session: &mut Connection, pinned: &Pinned, log: &ServerLog, slot
         ));
     }
     match Slot::find(session, slot_name)? {
-        Some(slot) => slot.usable(slot_name).map(|_| ()),
+        Some(slot) => slot.usable(names).map(|_| ()),
         None => Err(slot::missing(slot_name)),
     }
 }
@@ -167,15 +169,13 @@ pub(crate) fn plan(source: &mut PostgresSource, request: &PlanRequest) -> Result
         let (Some(pinned), Some(generation)) = (pinned, &request.pinned) else {
             return Err(source_changed("the initial load was made by something else than this connector", "load the streams anew"));
         };
-        check_pinned(session, &pinned, &log, &names.slot)?;
+        check_pinned(session, &pinned, &log, &names)?;
         if pinned.table != relation.oid {
             let message = format!("table `{}` was dropped and made again since its initial load", relation.label());
             return Err(source_changed(message, "load the stream anew"));
         }
         // A table that somebody took out of the publication has changes which nobody sent.
-        let found = publication::Publication::find(session, &names.publication)?;
-        let covered = found.map(|found| found.covers(session, &names.publication, &relation)).transpose()?;
-        if covered != Some(true) {
+        if !publication::sends(session, &names, &relation)? {
             let message = format!("publication `{}` does not send `{}` any more", names.publication, relation.label());
             return Err(source_changed(message, "load the stream anew, which puts the table into it again"));
         }
@@ -196,7 +196,7 @@ fn publish_and_load(
     let names = source.cdc_names()?;
     let session = source.session()?;
     let was_member = publication::ensure(session, &names, relation)?;
-    slot::ensure(session, &names.slot)?;
+    slot::ensure(session, &names)?;
     // A snapshot taken before the table was published would miss the changes in between.
     let held = source.planner.held.iter().rposition(|held| !held.connection.is_broken());
     let at = match held {

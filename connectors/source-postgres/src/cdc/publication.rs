@@ -1,6 +1,6 @@
 //! The publication: which tables' changes the server sends.
 
-use super::config::Names;
+use super::config::{Names, Plugin};
 use crate::catalog::Relation;
 use postgres_wire::{Connection, Error, quote_ident, quote_literal, quote_qualified};
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
@@ -98,9 +98,33 @@ pub(crate) fn creation(connection: &Connection, name: &str, tables: &[&Relation]
     Ok(format!("CREATE PUBLICATION {} FOR TABLE {}{options}", quote_ident(name)?, members.join(", ")))
 }
 
-/// Lets the publication send the table; says whether it did already.
+/// Refuses a table that the plugin does not tell by its name.
+pub(crate) fn check_plugin(names: &Names, relation: &Relation) -> Result<(), ConnectorError> {
+    if names.plugin != Plugin::TestDecoding || relation.kind != 'p' {
+        return Ok(());
+    }
+    let message = format!("`{}` is partitioned, and `test_decoding` tells the changes of its partitions", relation.label());
+    Err(ConnectorError::config("unsupported_table", message).with_hint("name the partitions as streams, or use `plugin: pgoutput`"))
+}
+
+/// Whether the log sends the table.
+pub(crate) fn sends(connection: &mut Connection, names: &Names, relation: &Relation) -> Result<bool, ConnectorError> {
+    if names.plugin == Plugin::TestDecoding {
+        return Ok(true);
+    }
+    match Publication::find(connection, &names.publication)? {
+        Some(found) => found.covers(connection, &names.publication, relation),
+        None => Ok(false),
+    }
+}
+
+/// Lets the log send the table; says whether it did already.
 pub(crate) fn ensure(connection: &mut Connection, names: &Names, relation: &Relation) -> Result<bool, ConnectorError> {
     check_identity(connection, relation)?;
+    check_plugin(names, relation)?;
+    if names.plugin == Plugin::TestDecoding {
+        return Ok(true);
+    }
     let name = &names.publication;
     let quoted = quote_ident(name)?;
     let (sql, what) = match Publication::find(connection, name)? {
@@ -192,6 +216,9 @@ impl Identity {
 
 /// Lets tables that are no streams any more leave the pipeline's own publication.
 pub(crate) fn keep_only(connection: &mut Connection, names: &Names, oids: &[u32]) -> Result<(), ConnectorError> {
+    if names.plugin == Plugin::TestDecoding {
+        return Ok(());
+    }
     let Some(found) = Publication::find(connection, &names.publication)? else { return Ok(()) };
     if !names.own_publication || !found.ours {
         return Ok(());
@@ -219,6 +246,9 @@ pub(crate) fn keep_only(connection: &mut Connection, names: &Names, oids: &[u32]
 
 /// Removes the publication if it is ours.
 pub(crate) fn drop(connection: &mut Connection, names: &Names) -> Result<(), ConnectorError> {
+    if names.plugin == Plugin::TestDecoding {
+        return Ok(());
+    }
     match Publication::find(connection, &names.publication)? {
         Some(found) if found.ours => {
             let sql = format!("DROP PUBLICATION {}", quote_ident(&names.publication)?);

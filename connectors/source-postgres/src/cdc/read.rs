@@ -1,13 +1,14 @@
 //! Reading the changes of all streams: one decoding of the log, in its order, barriers at ends of transactions only.
 
 use super::changes::{Change, Transaction};
-use super::config::Names;
+use super::config::{Names, Plugin};
 use super::feed::{Window, WindowError, read_window};
 use super::lsn::Lsn;
 use super::pgoutput::{Message, Tuple, parse, relation_of};
 use super::plan::{Token, earliest};
 use super::slot::{self, ServerLog, Slot};
 use super::table::Table;
+use super::test_decoding::Translator;
 use super::{publication, source_changed};
 use crate::PostgresSource;
 use crate::catalog::{columns_of, find_relation, missing_table};
@@ -55,6 +56,8 @@ pub(super) struct Reader<'a> {
     max_bytes: usize,
     /// Values come in their send form.
     pub(super) binary: bool,
+    /// Makes messages out of lines, where the plugin writes those.
+    translator: Option<Translator>,
 }
 
 /// Reads from `resume`, or where the slot stands, up to the end of the log as it is now, or on and on.
@@ -80,11 +83,17 @@ pub(crate) fn read(
     publication::keep_only(catalog, &names, &oids)?;
     let log = ServerLog::look(catalog)?;
     let Some(found) = Slot::find(catalog, &names.slot)? else { return Err(slot::missing(&names.slot)) };
-    let confirmed = found.usable(&names.slot)?;
+    let confirmed = found.usable(&names)?;
     found.report(&names.slot, &log);
     let resume = request.resume.as_ref().map(Lsn::of).transpose()?;
     check_start(&tables, resume, confirmed, &log, &names)?;
-    let binary = !tables.iter().try_fold(false, |any, table| {
+    let lines = names.plugin == Plugin::TestDecoding;
+    if lines && request.follow {
+        return Err(ConnectorError::config("unsupported_plugin", "`test_decoding` can't be followed: it says at a transaction's end where it is")
+            .with_hint("run without `--follow` now and then, or use `plugin: pgoutput`"));
+    }
+    let translator = lines.then(|| Translator::new(tables.iter().map(|table| &table.relation)));
+    let binary = !lines && !tables.iter().try_fold(false, |any, table| {
         Ok::<bool, ConnectorError>(any || table.selected()?.iter().any(|column| column.kind == Kind::Cast))
     })?;
     let limit = request.streams.iter().map(|stream| stream.limits.max_batch_bytes).min().unwrap_or(u64::MAX);
@@ -102,6 +111,7 @@ pub(crate) fn read(
         unmarked: false,
         max_bytes: BATCH_BYTES.min(usize::try_from(limit / 4).unwrap_or(usize::MAX)).max(1),
         binary,
+        translator,
     };
     perf.query_ns += nanos(started);
     let started = Instant::now();
@@ -192,7 +202,7 @@ impl Reader<'_> {
             barrier = Some(self.covered);
             let durable = host_ffi::durable_position().map(|position| Lsn::of(&position)).transpose()?.unwrap_or_default();
             if durable > confirmed && self.covered < goal {
-                slot::advance(self.catalog, &names.slot, durable)?;
+                slot::advance(self.catalog, names, durable)?;
                 confirmed = durable;
                 window = Window::default();
             } else {
@@ -207,7 +217,7 @@ impl Reader<'_> {
         loop {
             let largest = self.largest();
             let binary = self.binary;
-            match read_window(connection, names, binary, upto, largest, |message| self.take(message)) {
+            match read_window(connection, names, binary, upto, largest, |message| self.take_row(message)) {
                 Ok(()) if self.open.is_some() => {
                     return Err(ConnectorError::internal("pgoutput", "the changes end within a transaction"));
                 }
@@ -222,6 +232,14 @@ impl Reader<'_> {
                 Err(WindowError::TooLong(length, head)) => return Err(self.too_long(length, &head, largest)),
             }
         }
+    }
+
+    /// Takes a row of a window in: a message, or a line that is one.
+    fn take_row(&mut self, bytes: &[u8]) -> Result<(), ConnectorError> {
+        let Some(mut translator) = self.translator.take() else { return self.take(bytes) };
+        let messages = translator.translate(bytes, self.catalog);
+        self.translator = Some(translator);
+        messages?.iter().try_for_each(|message| self.take(message))
     }
 
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), ConnectorError> {

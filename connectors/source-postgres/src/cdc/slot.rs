@@ -9,8 +9,6 @@ use postgres_wire::{Connection, Error, Row};
 use rapidbyte_sdk::host_ffi::{self, LogLevel, MetricKind};
 use rapidbyte_sdk::{ConnectorError, ErrorCategory, Position, StreamContext, SyncMode};
 
-pub(crate) const PLUGIN: &str = "pgoutput";
-
 /// Where the server's log stands, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServerLog {
@@ -89,7 +87,8 @@ impl Slot {
     }
 
     /// Refuses a slot that could not have kept what we need.
-    pub(crate) fn usable(&self, name: &str) -> Result<Lsn, ConnectorError> {
+    pub(crate) fn usable(&self, names: &Names) -> Result<Lsn, ConnectorError> {
+        let (name, plugin) = (&names.slot, names.plugin.as_str());
         let drop = format!("SELECT pg_drop_replication_slot('{name}')");
         if !self.here {
             return Err(ConnectorError::config(
@@ -98,10 +97,11 @@ impl Slot {
             )
             .with_hint("set `replication_slot` to another name"));
         }
-        if self.plugin != PLUGIN {
-            let message = format!("replication slot `{name}` uses the plugin `{}`, `{PLUGIN}` is needed", self.plugin);
-            return Err(ConnectorError::config("slot_plugin", message)
-                .with_hint(format!("set `replication_slot` to another name, or if nobody needs it, run `{drop}`")));
+        if self.plugin != plugin {
+            let message = format!("replication slot `{name}` uses the plugin `{}`, `{plugin}` is needed", self.plugin);
+            return Err(ConnectorError::config("slot_plugin", message).with_hint(format!(
+                "set `replication_slot` to another name, or `plugin` to the slot's; or if nobody needs the slot, run `{drop}`"
+            )));
         }
         match self.confirmed {
             Some(confirmed) if !self.lost => Ok(confirmed),
@@ -130,12 +130,13 @@ impl Slot {
 }
 
 /// Finds the slot, or makes it. A slot that is there is kept whatever its state: others may depend on it.
-pub(crate) fn ensure(connection: &mut Connection, name: &str) -> Result<(), ConnectorError> {
+pub(crate) fn ensure(connection: &mut Connection, names: &Names) -> Result<(), ConnectorError> {
+    let name = &names.slot;
     if let Some(slot) = Slot::find(connection, name)? {
-        return slot.usable(name).map(|_| ());
+        return slot.usable(names).map(|_| ());
     }
     host_ffi::mark("source.slot.before_create");
-    let made = connection.query_params("SELECT lsn FROM pg_create_logical_replication_slot($1, $2)", &[name.into(), PLUGIN.into()]);
+    let made = connection.query_params("SELECT lsn FROM pg_create_logical_replication_slot($1, $2)", &[name.into(), names.plugin.as_str().into()]);
     match made {
         Ok(_) => {}
         Err(error) => return Err(explain_create(error, name)),
@@ -163,9 +164,10 @@ fn explain_create(error: Error, name: &str) -> ConnectorError {
 }
 
 /// Lets the log before `to` go. Never backwards, and never beyond what was asked for.
-pub(crate) fn advance(connection: &mut Connection, name: &str, to: Lsn) -> Result<(), ConnectorError> {
+pub(crate) fn advance(connection: &mut Connection, names: &Names, to: Lsn) -> Result<(), ConnectorError> {
+    let name = &names.slot;
     let Some(slot) = Slot::find(connection, name)? else { return Err(missing(name)) };
-    if slot.usable(name)? >= to {
+    if slot.usable(names)? >= to {
         return Ok(());
     }
     host_ffi::mark("source.slot.before_advance");
@@ -186,7 +188,7 @@ pub(crate) fn missing(name: &str) -> ConnectorError {
 pub(crate) fn confirm(source: &mut PostgresSource, position: &Position) -> Result<(), ConnectorError> {
     let to = Lsn::of(position)?;
     let names = source.cdc_names()?;
-    advance(source.session()?, &names.slot, to)
+    advance(source.session()?, &names, to)
 }
 
 /// Removes slot and publication, as far as they are there.
@@ -197,7 +199,7 @@ pub(crate) fn teardown(source: &mut PostgresSource, streams: &[StreamContext]) -
     let names: Names = source.cdc_names()?;
     let session = source.session()?;
     if let Some(slot) = Slot::find(session, &names.slot)? {
-        if slot.here && slot.plugin == PLUGIN {
+        if slot.here && slot.plugin == names.plugin.as_str() {
             session.query_params("SELECT pg_drop_replication_slot($1)", &[(&names.slot).into()]).map_err(in_use)?;
         } else {
             let fields = [("slot", names.slot.as_str())];

@@ -1,8 +1,8 @@
 //! Every kind of change.
 
-use super::{Pipeline, Target, server};
-use rapidbyte_sdk::testing::Emitted;
-use rapidbyte_sdk::{Position, Source};
+use super::{PLUGINS, Pipeline, Target, server};
+use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
+use rapidbyte_sdk::{Position, ReadRequest, Source};
 use std::collections::BTreeMap;
 
 fn map(cells: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -11,42 +11,44 @@ fn map(cells: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn changes_say_what_happened_and_in_which_order() {
-    let mut pipeline = Pipeline::new(server(), "ops", &["ops", "other_ops"]);
-    pipeline.sql(
-        "CREATE TABLE ops (id int PRIMARY KEY, v text, big text); ALTER TABLE ops ALTER big SET STORAGE EXTERNAL; CREATE TABLE other_ops (id int PRIMARY KEY);
-         INSERT INTO ops VALUES (1, 'loaded', repeat('x', 10000))",
-    );
-    assert_eq!(pipeline.load()[0].len(), 1);
-    pipeline.each(&[
-        "BEGIN; INSERT INTO ops VALUES (2, 'two', NULL); INSERT INTO other_ops VALUES (7); UPDATE ops SET v = 'new' WHERE id = 1; COMMIT",
-        "UPDATE ops SET id = 3 WHERE id = 2",
-        "DELETE FROM ops WHERE id = 3",
-    ]);
-    let read = pipeline.changes(None);
-    assert_eq!(
-        read.changes(0),
-        [
-            map(&[("id", "2"), ("v", "two"), ("_rb_op", "insert"), ("_rb_seq", "1")]),
-            map(&[("id", "1"), ("v", "new"), ("_rb_op", "update"), ("_rb_seq", "3"), ("_rb_unchanged", "<big>")]),
-            map(&[("id", "3"), ("v", "two"), ("_rb_before_id", "2"), ("_rb_op", "update"), ("_rb_seq", "1")]),
-            map(&[("id", "3"), ("_rb_before_id", "3"), ("_rb_op", "delete"), ("_rb_seq", "1")]),
-        ]
-    );
-    assert_eq!(read.changes(1), [map(&[("id", "7"), ("_rb_op", "insert"), ("_rb_seq", "2")])]);
-    // The changes of a transaction have one number, which grows with the commits; both streams have the same for the first.
-    let places = |stream: u32| -> Vec<u64> {
-        let batches = read.host.batches(stream).unwrap();
-        let of = |batch: &arrow_array::RecordBatch| {
-            let column = batch.column_by_name("_rb_lsn").unwrap();
-            let numbers: &arrow_array::UInt64Array = arrow_array::cast::AsArray::as_primitive(column);
-            numbers.values().to_vec()
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "ops", &["ops", "other_ops"]);
+        pipeline.sql(
+            "CREATE TABLE ops (id int PRIMARY KEY, v text, big text); ALTER TABLE ops ALTER big SET STORAGE EXTERNAL; CREATE TABLE other_ops (id int PRIMARY KEY);
+             INSERT INTO ops VALUES (1, 'loaded', repeat('x', 10000))",
+        );
+        assert_eq!(pipeline.load()[0].len(), 1);
+        pipeline.each(&[
+            "BEGIN; INSERT INTO ops VALUES (2, 'two', NULL); INSERT INTO other_ops VALUES (7); UPDATE ops SET v = 'new' WHERE id = 1; COMMIT",
+            "UPDATE ops SET id = 3 WHERE id = 2",
+            "DELETE FROM ops WHERE id = 3",
+        ]);
+        let read = pipeline.changes(None);
+        assert_eq!(
+            read.changes(0),
+            [
+                map(&[("id", "2"), ("v", "two"), ("_rb_op", "insert"), ("_rb_seq", "1")]),
+                map(&[("id", "1"), ("v", "new"), ("_rb_op", "update"), ("_rb_seq", "3"), ("_rb_unchanged", "<big>")]),
+                map(&[("id", "3"), ("v", "two"), ("_rb_before_id", "2"), ("_rb_op", "update"), ("_rb_seq", "1")]),
+                map(&[("id", "3"), ("_rb_before_id", "3"), ("_rb_op", "delete"), ("_rb_seq", "1")]),
+            ]
+        );
+        assert_eq!(read.changes(1), [map(&[("id", "7"), ("_rb_op", "insert"), ("_rb_seq", "2")])]);
+        // The changes of a transaction have one number, which grows with the commits; both streams have the same for the first.
+        let places = |stream: u32| -> Vec<u64> {
+            let batches = read.host.batches(stream).unwrap();
+            let of = |batch: &arrow_array::RecordBatch| {
+                let column = batch.column_by_name("_rb_lsn").unwrap();
+                let numbers: &arrow_array::UInt64Array = arrow_array::cast::AsArray::as_primitive(column);
+                numbers.values().to_vec()
+            };
+            batches.iter().flat_map(of).collect()
         };
-        batches.iter().flat_map(of).collect()
-    };
-    let (ops, other) = (places(0), places(1));
-    assert!(ops[0] == ops[1] && ops[1] < ops[2] && ops[2] < ops[3] && other == [ops[0]], "{ops:?} {other:?}");
-    let end = number(&read.end());
-    assert!(ops[3] <= end, "a change lies at or before the barrier behind it");
+        let (ops, other) = (places(0), places(1));
+        assert!(ops[0] == ops[1] && ops[1] < ops[2] && ops[2] < ops[3] && other == [ops[0]], "{ops:?} {other:?}");
+        let end = number(&read.end());
+        assert!(ops[3] <= end, "a change lies at or before the barrier behind it");
+    }
 }
 
 /// A position as a number.
@@ -57,57 +59,61 @@ fn number(position: &Position) -> u64 {
 
 #[test]
 fn every_replica_identity_tells_what_it_can() {
-    let mut pipeline = Pipeline::new(server(), "identities", &["by_full", "by_index"]);
-    pipeline.sql(
-        "CREATE TABLE by_full (id int PRIMARY KEY, v text, big text); ALTER TABLE by_full ALTER big SET STORAGE EXTERNAL; ALTER TABLE by_full REPLICA IDENTITY FULL;
-         CREATE TABLE by_index (id int PRIMARY KEY, code text NOT NULL, v text); CREATE UNIQUE INDEX by_code ON by_index (code);
-         ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_code",
-    );
-    pipeline.load();
-    let big = "x".repeat(10_000);
-    pipeline.each(&[
-        &format!("INSERT INTO by_full VALUES (1, 'a', '{big}')"),
-        "UPDATE by_full SET v = 'b'",
-        "DELETE FROM by_full",
-        "INSERT INTO by_index VALUES (1, 'c1', 'a')",
-        "UPDATE by_index SET v = 'b'",
-        "UPDATE by_index SET code = 'c2'",
-        "DELETE FROM by_index",
-    ]);
-    let read = pipeline.changes(None);
-    let full = read.changes(0);
-    let old = |v: &'static str| [("_rb_before_id", "1"), ("_rb_before_v", v), ("_rb_before_big", big.as_str())];
-    let with = |cells: &[(&str, &str)], old: &[(&str, &str)]| map(&[cells, old].concat());
-    let op = |op: &'static str| [("_rb_op", op), ("_rb_seq", "1")];
-    assert_eq!(full[0], with(&[("id", "1"), ("v", "a"), ("big", &big)], &op("insert")));
-    // The old row tells what the new one leaves out.
-    assert_eq!(full[1], with(&[&[("id", "1"), ("v", "b"), ("big", big.as_str())][..], &op("update")].concat(), &old("a")));
-    assert_eq!(full[2], with(&[&[("id", "1"), ("v", "b"), ("big", big.as_str())][..], &op("delete")].concat(), &old("b")));
-    let index = read.changes(1);
-    assert_eq!(index[1], with(&[("id", "1"), ("code", "c1"), ("v", "b")], &op("update")));
-    assert_eq!(index[2], with(&[("id", "1"), ("code", "c2"), ("v", "b"), ("_rb_before_code", "c1")], &op("update")));
-    assert_eq!(index[3], with(&[("code", "c2"), ("_rb_before_code", "c2")], &op("delete")));
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "identities", &["by_full", "by_index"]);
+        pipeline.sql(
+            "CREATE TABLE by_full (id int PRIMARY KEY, v text, big text); ALTER TABLE by_full ALTER big SET STORAGE EXTERNAL; ALTER TABLE by_full REPLICA IDENTITY FULL;
+             CREATE TABLE by_index (id int PRIMARY KEY, code text NOT NULL, v text); CREATE UNIQUE INDEX by_code ON by_index (code);
+             ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_code",
+        );
+        pipeline.load();
+        let big = "x".repeat(10_000);
+        pipeline.each(&[
+            &format!("INSERT INTO by_full VALUES (1, 'a', '{big}')"),
+            "UPDATE by_full SET v = 'b'",
+            "DELETE FROM by_full",
+            "INSERT INTO by_index VALUES (1, 'c1', 'a')",
+            "UPDATE by_index SET v = 'b'",
+            "UPDATE by_index SET code = 'c2'",
+            "DELETE FROM by_index",
+        ]);
+        let read = pipeline.changes(None);
+        let full = read.changes(0);
+        let old = |v: &'static str| [("_rb_before_id", "1"), ("_rb_before_v", v), ("_rb_before_big", big.as_str())];
+        let with = |cells: &[(&str, &str)], old: &[(&str, &str)]| map(&[cells, old].concat());
+        let op = |op: &'static str| [("_rb_op", op), ("_rb_seq", "1")];
+        assert_eq!(full[0], with(&[("id", "1"), ("v", "a"), ("big", &big)], &op("insert")));
+        // The old row tells what the new one leaves out.
+        assert_eq!(full[1], with(&[&[("id", "1"), ("v", "b"), ("big", big.as_str())][..], &op("update")].concat(), &old("a")));
+        assert_eq!(full[2], with(&[&[("id", "1"), ("v", "b"), ("big", big.as_str())][..], &op("delete")].concat(), &old("b")));
+        let index = read.changes(1);
+        assert_eq!(index[1], with(&[("id", "1"), ("code", "c1"), ("v", "b")], &op("update")));
+        assert_eq!(index[2], with(&[("id", "1"), ("code", "c2"), ("v", "b"), ("_rb_before_code", "c1")], &op("update")));
+        assert_eq!(index[3], with(&[("code", "c2"), ("_rb_before_code", "c2")], &op("delete")));
+    }
 }
 
 #[test]
 fn a_truncate_of_several_tables_comes_in_its_place() {
-    let mut pipeline = Pipeline::new(server(), "truncates", &["tr_a", "tr_b"]);
-    pipeline.sql("CREATE TABLE tr_a (id int PRIMARY KEY); CREATE TABLE tr_b (id int PRIMARY KEY)");
-    pipeline.load();
-    pipeline.sql(
-        "INSERT INTO tr_a VALUES (1), (2); INSERT INTO tr_b VALUES (1); BEGIN; INSERT INTO tr_a VALUES (3); TRUNCATE tr_a, tr_b;
-         INSERT INTO tr_a VALUES (9); COMMIT; INSERT INTO tr_b VALUES (8)",
-    );
-    let read = pipeline.changes(None);
-    let mut targets = [Target::default(), Target::default()];
-    for (index, target) in targets.iter_mut().enumerate() {
-        target.apply(&read, index as u32, &["id"]);
-        assert_eq!(*target, Target::now(&pipeline, index));
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "truncates", &["tr_a", "tr_b"]);
+        pipeline.sql("CREATE TABLE tr_a (id int PRIMARY KEY); CREATE TABLE tr_b (id int PRIMARY KEY)");
+        pipeline.load();
+        pipeline.sql(
+            "INSERT INTO tr_a VALUES (1), (2); INSERT INTO tr_b VALUES (1); BEGIN; INSERT INTO tr_a VALUES (3); TRUNCATE tr_a, tr_b;
+             INSERT INTO tr_a VALUES (9); COMMIT; INSERT INTO tr_b VALUES (8)",
+        );
+        let read = pipeline.changes(None);
+        let mut targets = [Target::default(), Target::default()];
+        for (index, target) in targets.iter_mut().enumerate() {
+            target.apply(&read, index as u32, &["id"]);
+            assert_eq!(*target, Target::now(&pipeline, index));
+        }
+        let truncates: Vec<_> = read.emitted.iter().filter(|emitted| matches!(emitted, Emitted::Truncate(_))).collect();
+        assert_eq!(truncates.len(), 2);
+        let Emitted::Truncate(truncate) = truncates[0] else { panic!() };
+        assert!(number(truncate.position.as_ref().unwrap()) <= number(&read.end()));
     }
-    let truncates: Vec<_> = read.emitted.iter().filter(|emitted| matches!(emitted, Emitted::Truncate(_))).collect();
-    assert_eq!(truncates.len(), 2);
-    let Emitted::Truncate(truncate) = truncates[0] else { panic!() };
-    assert!(number(truncate.position.as_ref().unwrap()) <= number(&read.end()));
 }
 
 #[test]
@@ -130,90 +136,121 @@ fn partitions_come_as_their_root() {
 }
 
 #[test]
+fn partitioned_tables_are_refused_where_the_log_does_not_tell_their_name() {
+    let pipeline = Pipeline::by("test_decoding", "leaves", &["leafy"]);
+    pipeline.sql("CREATE TABLE leafy (id int PRIMARY KEY) PARTITION BY RANGE (id)");
+    let error = pipeline.source().plan_partitions(&pipeline.request(0, 4)).map(|_| ()).unwrap_err();
+    assert_eq!(error.code, "unsupported_table");
+    // Nor can the log be followed, whose transactions say at their end where they are.
+    let mut plain = Pipeline::by("test_decoding", "unfollowed", &["unfollowed"]);
+    plain.sql("CREATE TABLE unfollowed (id int PRIMARY KEY)");
+    plain.load();
+    let host = FakeHost::install();
+    let request = ReadRequest {
+        run: run_context(),
+        streams: plain.streams.clone(),
+        partition: None,
+        token: plain.token().unwrap(),
+        resume: None,
+        follow: true,
+    };
+    let error = plain.source().read(&request, &mut host.source_output()).map(|_| ()).unwrap_err();
+    assert_eq!(error.code, "unsupported_plugin");
+}
+
+#[test]
 fn changed_tables_are_followed_and_announced_again() {
-    let mut pipeline = Pipeline::new(server(), "ddl", &["evolving"]);
-    pipeline.sql("CREATE TYPE hue AS ENUM ('red'); CREATE TABLE evolving (id int PRIMARY KEY, v text)");
-    pipeline.load();
-    // Each state of the table is gone when the changes are read; the second has a column of a type without a send form of ours.
-    pipeline.each(&[
-        "INSERT INTO evolving VALUES (1, 'a')",
-        "ALTER TABLE evolving ADD COLUMN n numeric(9,2) DEFAULT 1.5",
-        "INSERT INTO evolving VALUES (2, 'b', 2)",
-        "ALTER TABLE evolving ADD COLUMN net inet, ADD COLUMN h hue",
-        "INSERT INTO evolving VALUES (3, 'c', 3, '10.0.0.1', 'red')",
-        "ALTER TABLE evolving DROP COLUMN net, DROP COLUMN n",
-        "ALTER TABLE evolving RENAME COLUMN v TO w",
-        "INSERT INTO evolving VALUES (4, 'd', 'red')",
-    ]);
-    let read = pipeline.changes(None);
-    let own = |cells: &[(&str, &str)]| map(&[cells, &[("_rb_op", "insert"), ("_rb_seq", "1")]].concat());
-    assert_eq!(
-        read.changes(0),
-        [
-            own(&[("id", "1"), ("v", "a")]),
-            own(&[("id", "2"), ("v", "b"), ("n", "2.00")]),
-            own(&[("id", "3"), ("v", "c"), ("n", "3.00"), ("net", "10.0.0.1/32"), ("h", "red")]),
-            own(&[("id", "4"), ("w", "d"), ("h", "red")]),
-        ]
-    );
-    let ids: Vec<u32> = read
-        .emitted
-        .iter()
-        .filter_map(|emitted| if let Emitted::Schema { schema_id, .. } = emitted { Some(*schema_id) } else { None })
-        .collect();
-    assert_eq!(ids, [0, 1, 2, 3]);
-    // A column that was asked for by name and is gone ends the run.
-    pipeline.streams[0].selected_columns = Some(vec!["id".into(), "v".into()]);
-    let Err(error) = pipeline.try_changes(Some(&read.end()), None) else { panic!("the column is gone") };
-    assert_eq!(error.code, "missing_column");
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "ddl", &["evolving"]);
+        pipeline.sql("DROP TYPE IF EXISTS hue; CREATE TYPE hue AS ENUM ('red'); CREATE TABLE evolving (id int PRIMARY KEY, v text)");
+        pipeline.load();
+        // Each state of the table is gone when the changes are read; the second has a column of a type without a send form of ours.
+        pipeline.each(&[
+            "INSERT INTO evolving VALUES (1, 'a')",
+            "ALTER TABLE evolving ADD COLUMN n numeric(9,2) DEFAULT 1.5",
+            "INSERT INTO evolving VALUES (2, 'b', 2)",
+            "ALTER TABLE evolving ADD COLUMN net inet, ADD COLUMN h hue",
+            "INSERT INTO evolving VALUES (3, 'c', 3, '10.0.0.1', 'red')",
+            "ALTER TABLE evolving DROP COLUMN net, DROP COLUMN n",
+            "ALTER TABLE evolving RENAME COLUMN v TO w",
+            "INSERT INTO evolving VALUES (4, 'd', 'red')",
+        ]);
+        let read = pipeline.changes(None);
+        let own = |cells: &[(&str, &str)]| map(&[cells, &[("_rb_op", "insert"), ("_rb_seq", "1")]].concat());
+        assert_eq!(
+            read.changes(0),
+            [
+                own(&[("id", "1"), ("v", "a")]),
+                own(&[("id", "2"), ("v", "b"), ("n", "2.00")]),
+                own(&[("id", "3"), ("v", "c"), ("n", "3.00"), ("net", "10.0.0.1/32"), ("h", "red")]),
+                own(&[("id", "4"), ("w", "d"), ("h", "red")]),
+            ]
+        );
+        let ids: Vec<u32> = read
+            .emitted
+            .iter()
+            .filter_map(|emitted| if let Emitted::Schema { schema_id, .. } = emitted { Some(*schema_id) } else { None })
+            .collect();
+        assert_eq!(ids, [0, 1, 2, 3]);
+        // A column that was asked for by name and is gone ends the run.
+        pipeline.streams[0].selected_columns = Some(vec!["id".into(), "v".into()]);
+        let Err(error) = pipeline.try_changes(Some(&read.end()), None) else { panic!("the column is gone") };
+        assert_eq!(error.code, "missing_column");
+    }
 }
 
 #[test]
 fn large_transactions_are_split_into_batches_and_barriers_stand_at_their_ends() {
-    let mut pipeline = Pipeline::new(server(), "large", &["large_a", "large_b"]);
-    pipeline.sql("CREATE TABLE large_a (id int PRIMARY KEY, v text); CREATE TABLE large_b (id int PRIMARY KEY)");
-    pipeline.load();
-    pipeline.sql(
-        "BEGIN; INSERT INTO large_a SELECT i, 'v' || i FROM generate_series(1, 25000) i; SAVEPOINT s; INSERT INTO large_b VALUES (0); ROLLBACK TO s;
-         SAVEPOINT t; INSERT INTO large_b SELECT i FROM generate_series(1, 3000) i; COMMIT; INSERT INTO large_b VALUES (3001)",
-    );
-    let read = pipeline.changes(None);
-    let mut since = 0;
-    for emitted in &read.emitted {
-        match emitted {
-            Emitted::Batch { rows, .. } => {
-                assert!(*rows <= 10_000);
-                since += rows;
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "large", &["large_a", "large_b"]);
+        pipeline.sql("CREATE TABLE large_a (id int PRIMARY KEY, v text); CREATE TABLE large_b (id int PRIMARY KEY)");
+        pipeline.load();
+        pipeline.sql(
+            "BEGIN; INSERT INTO large_a SELECT i, 'v' || i FROM generate_series(1, 25000) i; SAVEPOINT s; INSERT INTO large_b VALUES (0); ROLLBACK TO s;
+             SAVEPOINT t; INSERT INTO large_b SELECT i FROM generate_series(1, 3000) i; COMMIT; INSERT INTO large_b VALUES (3001)",
+        );
+        let read = pipeline.changes(None);
+        let mut since = 0;
+        for emitted in &read.emitted {
+            match emitted {
+                Emitted::Batch { rows, .. } => {
+                    assert!(*rows <= 10_000);
+                    since += rows;
+                }
+                Emitted::Barrier(_) => {
+                    assert!([28_000, 28_001, 1, 0].contains(&since), "a barrier after {since} rows");
+                    since = 0;
+                }
+                _ => {}
             }
-            Emitted::Barrier(_) => {
-                assert!([28_000, 28_001, 1, 0].contains(&since), "a barrier after {since} rows");
-                since = 0;
-            }
-            _ => {}
         }
-    }
-    assert!(read.emitted.iter().filter(|emitted| matches!(emitted, Emitted::Batch { .. })).count() >= 3);
-    for (index, columns) in [&["id", "v"][..], &["id"]].iter().enumerate() {
-        let mut target = Target::default();
-        target.apply(&read, index as u32, columns);
-        assert_eq!(target, Target::now(&pipeline, index));
+        assert!(read.emitted.iter().filter(|emitted| matches!(emitted, Emitted::Batch { .. })).count() >= 3);
+        for (index, columns) in [&["id", "v"][..], &["id"]].iter().enumerate() {
+            let mut target = Target::default();
+            target.apply(&read, index as u32, columns);
+            assert_eq!(target, Target::now(&pipeline, index));
+        }
     }
 }
 
 #[test]
 fn values_beyond_their_type_and_records_beyond_the_limit() {
-    let mut pipeline = Pipeline::new(server(), "limits", &["limited"]);
-    pipeline.sql("CREATE TABLE limited (id int PRIMARY KEY, n numeric(9,2), v text)");
-    pipeline.load();
-    pipeline.sql("INSERT INTO limited VALUES (1, 1, 'a'), (2, 'NaN', 'b'), (3, 3, 'c')");
-    let read = pipeline.changes(None);
-    let shown: Vec<String> = read.changes(0).iter().map(|row| row["n"].clone()).collect();
-    assert_eq!(shown, ["1.00", "send 00000000c0000000", "3.00"]);
-    pipeline.sql("INSERT INTO limited VALUES (4, 4, repeat('x', 2000000))");
-    pipeline.streams[0].limits.max_record_bytes = 1 << 20;
-    let Err(error) = pipeline.try_changes(Some(&read.end()), None) else { panic!("the record should have been refused") };
-    assert_eq!(error.code, "record_too_large");
-    assert!(error.message.starts_with("stream `public.limited`: a change of 20000"), "{}", error.message);
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "limits", &["limited"]);
+        pipeline.sql("CREATE TABLE limited (id int PRIMARY KEY, n numeric(9,2), v text)");
+        pipeline.load();
+        pipeline.sql("INSERT INTO limited VALUES (1, 1, 'a'), (2, 'NaN', 'b'), (3, 3, 'c')");
+        let read = pipeline.changes(None);
+        let shown: Vec<String> = read.changes(0).iter().map(|row| row["n"].clone()).collect();
+        assert_eq!(shown, ["1.00", "send 00000000c0000000", "3.00"]);
+        pipeline.sql("INSERT INTO limited VALUES (4, 4, repeat('x', 2000000))");
+        pipeline.streams[0].limits.max_record_bytes = 1 << 20;
+        let Err(error) = pipeline.try_changes(Some(&read.end()), None) else { panic!("the record should have been refused") };
+        assert_eq!(error.code, "record_too_large");
+        // A line that was not read to its end names no stream.
+        let whose = if plugin == "pgoutput" { "stream `public.limited`: " } else { "" };
+        assert!(error.message.starts_with(&format!("{whose}a change of 20000")), "{}", error.message);
+    }
 }
 
 #[test]

@@ -38,10 +38,14 @@ pub(crate) fn logical(more: &[&str]) -> PostgresServer {
     PostgresServer::start_with(&[&["wal_level=logical", "max_replication_slots=60", "max_wal_senders=10"], more].concat())
 }
 
+/// What tells the log at the server.
+pub(crate) const PLUGINS: [&str; 2] = ["pgoutput", "test_decoding"];
+
 /// A pipeline over some tables of a database.
 pub(crate) struct Pipeline<'s> {
     pub(crate) server: &'s PostgresServer,
     pub(crate) name: String,
+    pub(crate) plugin: &'static str,
     pub(crate) streams: Vec<StreamContext>,
     /// The initial load of each stream, as the destination keeps it.
     pub(crate) loads: Vec<Generation>,
@@ -94,12 +98,22 @@ pub(crate) fn stream(table: &str) -> StreamContext {
 
 impl<'s> Pipeline<'s> {
     pub(crate) fn new(server: &'s PostgresServer, name: &str, tables: &[&str]) -> Self {
-        Self { server, name: name.into(), streams: tables.iter().map(|table| stream(table)).collect(), loads: Vec::new() }
+        let streams = tables.iter().map(|table| stream(table)).collect();
+        Self { server, name: name.into(), plugin: PLUGINS[0], streams, loads: Vec::new() }
+    }
+
+    /// A pipeline by that plugin over tables that are not there yet, or not any more.
+    pub(crate) fn by(plugin: &'static str, name: &str, tables: &[&str]) -> Self {
+        let pipeline = Self { plugin, ..Self::new(server(), &format!("{name}_{plugin}"), tables) };
+        pipeline.sql(&format!("DROP TABLE IF EXISTS {}", tables.join(", ")));
+        pipeline
     }
 
     pub(crate) fn source(&self) -> PostgresSource {
         let context = InitContext { pipeline: Some(self.name.clone()), blob: None };
-        PostgresSource::init(self.server.config_json("app"), context).unwrap()
+        let mut config = self.server.config_json("app");
+        config["plugin"] = self.plugin.into();
+        PostgresSource::init(config, context).unwrap()
     }
 
     pub(crate) fn sql(&self, sql: &str) -> Connection {

@@ -110,6 +110,8 @@ fn snapshot_and_changes_give_identical_arrow_for_every_type() {
     // All of them: some have no send form of ours, so that values come as text.
     let compared = assert_same_both_ways(&mut pipeline, None);
     assert!(compared > 50_000, "{compared} values were compared");
+    let mut lines = Pipeline { plugin: "test_decoding", ..Pipeline::new(server, "types_lines", &["copy"]) };
+    assert_eq!(assert_same_both_ways(&mut lines, None), compared);
     // Only those whose send form we read.
     let plain = pipeline.ask(
         "SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
