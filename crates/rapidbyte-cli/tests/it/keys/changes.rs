@@ -32,7 +32,18 @@ pub(super) fn of_source_postgres() -> Vec<Pair> {
         let [one, other] = sides;
         pair(key, one, other)
     };
+    let told = |plugin: &str, shows: &str| {
+        let (source, target) = (server.database("keys_changes"), server.database("keys_changed"));
+        source.sql("CREATE TABLE t (id int PRIMARY KEY)");
+        let mut side = changes(&format!("by_{plugin}"), &source, &format!(", plugin: {plugin}"), &format!("{{ {} }}", target.config()))
+            .shows(shows);
+        let asks = "SELECT plugin || ' ' || (SELECT count(*) FROM pg_publication) || ';' FROM pg_replication_slots WHERE database = current_database();
+                    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
+        side.asks = Some((source, asks.to_owned()));
+        side
+    };
     vec![
+        pair("plugin", told("pgoutput", "pgoutput 1;"), told("test_decoding", "test_decoding 0;")),
         named("replication_slot", "slot", ["ka", "kb"]),
         named("slot_name", "slot", ["kc", "kd"]),
         named("publication_name", "publication", ["ke", "kf"]),
