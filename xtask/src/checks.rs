@@ -82,9 +82,10 @@ fn cargo_deny() -> Outcome<PathBuf> {
     let deny = tools.join("bin/cargo-deny");
     if !works(&deny, &["--version"]) {
         say("installing cargo-deny");
+        // It looks at a few files: to compile it fast matters more than how fast it is.
         must(
             Command::new("cargo")
-                .args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY, "--root"])
+                .args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY, "--root"])
                 .arg(&tools)
                 .env("CARGO_TARGET_DIR", target_dir().with_file_name("target-tools")),
         )?;

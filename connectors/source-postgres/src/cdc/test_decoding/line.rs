@@ -3,7 +3,7 @@
 //! Source: `contrib/test_decoding/test_decoding.c`. A line is `table <schema>.<name>: <kind>:` and then the columns, each as
 //! `<name>[<type>]:<value>`, names quoted as identifiers, values as literals. Old rows come without their NULLs.
 
-use super::pgoutput::Malformed;
+use super::super::pgoutput::Malformed;
 use rapidbyte_sdk::changes::ChangeOp;
 use std::borrow::Cow;
 
