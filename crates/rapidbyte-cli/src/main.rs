@@ -9,6 +9,7 @@ mod docs;
 mod environment;
 mod exit;
 mod failure;
+mod finding;
 mod logging;
 mod panic;
 mod printer;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+const SIGKILL: i32 = 9;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
@@ -125,6 +126,17 @@ impl Rapidbyte {
     #[track_caller]
     pub fn finish(self) -> Finished {
         self.start().finish()
+    }
+
+    /// Runs it by the binary with crash points, which is killed when `point` is first reached.
+    ///
+    /// # Panics
+    /// When it ends in another way.
+    #[track_caller]
+    pub fn killed_at(self, point: &str) -> Finished {
+        let killed = self.program(environment::crash_binary()).env("RAPIDBYTE_CRASH_AT", format!("{point}:1")).finish();
+        assert_eq!(killed.signal, Some(SIGKILL), "{point}: {}", killed.told());
+        killed
     }
 }
 

@@ -4,6 +4,7 @@ use super::Context;
 use crate::args::PipelineArgs;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::finding;
 use crate::style::Style;
 use crate::table::printable;
 use rapidbyte_engine::{CheckLine, CheckReport};
@@ -42,17 +43,9 @@ fn document(report: &CheckReport) -> Value {
 fn render(report: &CheckReport, pipeline: &str, style: Style) -> String {
     let mut text = String::new();
     for CheckLine { area, name, status, message, hint } in &report.items {
-        let mark = match status {
-            CheckStatus::Ok => style.good("ok     "),
-            CheckStatus::Warning => style.warning("warning"),
-            CheckStatus::Failed => style.error("failed "),
-        };
         let what = if name.is_empty() { area.clone() } else { format!("{area}: {name}") };
         let message = if message.is_empty() { String::new() } else { format!(" – {message}") };
-        text.push_str(&format!("{mark}  {}\n", printable(&format!("{what}{message}"))));
-        if let Some(hint) = hint.as_ref().filter(|_| *status != CheckStatus::Ok) {
-            text.push_str(&format!("         {} {}\n", style.hint("hint:"), printable(hint)));
-        }
+        text.push_str(&finding::shown(*status, &format!("{what}{message}"), hint.as_deref(), style));
     }
     let count = |status| report.items.iter().filter(|item| item.status == status).count();
     let (failed, warnings) = (count(CheckStatus::Failed), count(CheckStatus::Warning));

@@ -5,10 +5,11 @@ use crate::amounts;
 use crate::args::PipelineArgs;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::finding;
 use crate::style::Style;
 use crate::table::printable;
-use rapidbyte_engine::{PlanFinding, PlanReport, StreamPlan};
-use rapidbyte_types::{CheckStatus, Effect, EffectKind};
+use rapidbyte_engine::{PlanReport, StreamPlan};
+use rapidbyte_types::{Effect, EffectKind};
 use serde_json::{Value, json};
 
 pub(crate) async fn run(context: &Context, args: &PipelineArgs) -> Outcome {
@@ -49,8 +50,9 @@ fn render(report: &PlanReport, style: Style) -> String {
         text.push_str(&one(stream, style));
         text.push('\n');
     }
-    for finding in &report.findings {
-        text.push_str(&found(finding, style));
+    for found in &report.findings {
+        let what = format!("{}: {} – {}", found.area, found.name, found.message);
+        text.push_str(&finding::shown(found.status, &what, found.hint.as_deref(), style));
     }
     let statements: Vec<&str> = report.findings.iter().filter_map(|finding| finding.sql.as_deref()).collect();
     if !statements.is_empty() {
@@ -65,19 +67,6 @@ fn render(report: &PlanReport, style: Style) -> String {
         true => format!("{} `{pipeline}` would fail; nothing was written", style.error("refused:")),
     };
     text.push_str(&format!("\n{verdict}\n"));
-    text
-}
-
-fn found(finding: &PlanFinding, style: Style) -> String {
-    let mark = match finding.status {
-        CheckStatus::Ok => style.good("ok     "),
-        CheckStatus::Warning => style.warning("warning"),
-        CheckStatus::Failed => style.error("failed "),
-    };
-    let mut text = format!("{mark}  {}\n", printable(&format!("{}: {} – {}", finding.area, finding.name, finding.message)));
-    if let Some(hint) = &finding.hint {
-        text.push_str(&format!("         {} {}\n", style.hint("hint:"), printable(hint)));
-    }
     text
 }
 
@@ -123,7 +112,8 @@ fn one(stream: &StreamPlan, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rapidbyte_types::{StreamName, SyncMode, WriteMode};
+    use rapidbyte_engine::PlanFinding;
+    use rapidbyte_types::{CheckStatus, StreamName, SyncMode, WriteMode};
 
     fn report(status: CheckStatus) -> PlanReport {
         let create = Effect {

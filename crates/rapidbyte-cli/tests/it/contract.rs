@@ -1,10 +1,10 @@
 //! Contracts of streams, through the binary: what breaks one is found, follows its policy, and everything else arrives.
 
-use rapidbyte_testkit::{Database, Finished, Postgres, Project, Rapidbyte, crash_binary};
+use crate::dead_letters::{self, dlq, forget};
+use rapidbyte_testkit::{Database, Finished, Postgres, Project, Rapidbyte};
 use serde_json::Value;
 use std::fs;
 
-const SIGKILL: i32 = 9;
 /// Rows of the source; one of them may be made bad.
 const ROWS: u32 = 200;
 
@@ -20,23 +20,9 @@ fn fill(source: &Database<'_>, change: &str) {
     ));
 }
 
-fn forget(destination: &Database<'_>) {
-    destination.sql("DROP SCHEMA IF EXISTS _rapidbyte CASCADE; DROP TABLE IF EXISTS orders, _rapidbyte_dlq");
-}
-
 fn pipeline(source: &Database<'_>, destination: &Database<'_>, stream: &str, contract: &str, settings: &str) -> Project {
-    Project::with_pipeline(&format!(
-        "version: \"1.0\"\npipeline: held\nsource:\n  use: source-postgres\n  config: {{ {} }}\n  streams:\n    - {{ name: orders{stream}, contract: {contract} }}\n\
-         destination:\n  use: dest-postgres\n  config: {{ {} }}\n{settings}",
-        source.config(),
-        destination.config()
-    ))
-}
-
-fn dlq(project: &Project, args: &[&str]) -> Rapidbyte {
-    let mut all = vec!["dlq", args[0], "pipeline.yaml", "--output", "json"];
-    all.extend(&args[1..]);
-    Rapidbyte::new(project.dir()).args(&all)
+    let stream = format!("{stream}, contract: {contract}");
+    Project::with_pipeline(&dead_letters::pipeline(source, destination, &stream, settings))
 }
 
 /// What a run without anything left out must have written, apart from row 7.
@@ -253,8 +239,7 @@ fn letters_of_a_contract_come_once_whatever_is_killed() {
         forget(&destination);
         let stream = ", sync_mode: incremental, cursor_field: id";
         let project = pipeline(&source, &destination, stream, contract, "  write_mode: append\n  on_data_error: dlq\n");
-        let killed = project.run().program(crash_binary()).env("RAPIDBYTE_CRASH_AT", format!("{point}:1")).finish();
-        assert_eq!(killed.signal, Some(SIGKILL), "{point}: {}", killed.told());
+        project.run().killed_at(point);
         let again = project.run().finish();
         assert_eq!(again.code, Some(0), "{point}: {}", again.told());
         let there = destination.sql("SELECT count(*) || ' ' || count(DISTINCT id) FROM orders");
@@ -271,8 +256,7 @@ fn a_load_is_not_finished_under_another_contract() {
     fill(&source, "UPDATE orders SET amount = -1 WHERE id = 7");
     let contract = |policy: &str| format!("{{ columns: {{ amount: {{ range: {{ min: 0 }}, on_violation: {policy} }} }} }}");
     let project = pipeline(&source, &destination, "", &contract("discard_row"), "");
-    let killed = project.run().program(crash_binary()).env("RAPIDBYTE_CRASH_AT", "engine.publish.before:1").finish();
-    assert_eq!(killed.signal, Some(SIGKILL), "{}", killed.told());
+    project.run().killed_at("engine.publish.before");
     let text = fs::read_to_string(project.path("pipeline.yaml")).expect("the pipeline");
     project.write("pipeline.yaml", text.replace("discard_row", "discard_column"));
     project.run().finish().success();

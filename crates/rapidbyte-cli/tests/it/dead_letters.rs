@@ -1,10 +1,8 @@
 //! Rows that can't be written, through the binary: the others arrive, none is lost in silence, and each is replayed once.
 
-use rapidbyte_testkit::{Database, Finished, Postgres, Project, Rapidbyte, crash_binary};
+use rapidbyte_testkit::{Database, Finished, Postgres, Project, Rapidbyte};
 use serde_json::Value;
 use std::fs;
-
-const SIGKILL: i32 = 9;
 
 /// The columns of the source's table, which has one row that the destination refuses.
 fn fill(source: &Database<'_>, rows: u32, bad: &[u32]) {
@@ -16,14 +14,18 @@ fn fill(source: &Database<'_>, rows: u32, bad: &[u32]) {
     ));
 }
 
-fn target(destination: &Database<'_>) {
-    destination.sql(
-        "DROP SCHEMA IF EXISTS _rapidbyte CASCADE; DROP TABLE IF EXISTS orders, _rapidbyte_dlq;
-         CREATE TABLE orders (id int PRIMARY KEY, note text CHECK (note <> 'bad'))",
-    );
+/// The destination as it was before any run.
+pub(crate) fn forget(destination: &Database<'_>) {
+    destination.sql("DROP SCHEMA IF EXISTS _rapidbyte CASCADE; DROP TABLE IF EXISTS orders, _rapidbyte_dlq");
 }
 
-fn pipeline(source: &Database<'_>, destination: &Database<'_>, stream: &str, settings: &str) -> String {
+fn target(destination: &Database<'_>) {
+    forget(destination);
+    destination.sql("CREATE TABLE orders (id int PRIMARY KEY, note text CHECK (note <> 'bad'))");
+}
+
+/// A pipeline of the table `orders`; `stream` are more of the stream's settings, `settings` those of the destination and all after.
+pub(crate) fn pipeline(source: &Database<'_>, destination: &Database<'_>, stream: &str, settings: &str) -> String {
     format!(
         "version: \"1.0\"\npipeline: letters\nsource:\n  use: source-postgres\n  config: {{ {} }}\n  streams:\n    - {{ name: orders{stream} }}\n\
          destination:\n  use: dest-postgres\n  config: {{ {} }}\n{settings}",
@@ -32,7 +34,7 @@ fn pipeline(source: &Database<'_>, destination: &Database<'_>, stream: &str, set
     )
 }
 
-fn dlq(project: &Project, args: &[&str]) -> Rapidbyte {
+pub(crate) fn dlq(project: &Project, args: &[&str]) -> Rapidbyte {
     let mut all = vec!["dlq", args[0], "pipeline.yaml", "--output", "json"];
     all.extend(&args[1..]);
     Rapidbyte::new(project.dir()).args(&all)
@@ -134,8 +136,7 @@ fn letters_come_once_whatever_is_killed() {
             target(&destination);
             let settings = format!("  write_mode: {mode}\n  on_data_error: dlq\n");
             let project = Project::with_pipeline(&pipeline(&source, &destination, stream, &settings));
-            let killed = project.run().program(crash_binary()).env("RAPIDBYTE_CRASH_AT", format!("{point}:1")).finish();
-            assert_eq!(killed.signal, Some(SIGKILL), "{mode}{stream} {point}: {}", killed.told());
+            project.run().killed_at(point);
             let again = project.run().finish();
             assert_eq!(again.code, Some(0), "{mode}{stream} {point}: {}", again.told());
             assert_eq!(destination.sql("SELECT count(*) || ' ' || count(DISTINCT id) FROM orders"), "298 298", "{point}");
@@ -201,8 +202,7 @@ fn a_replay_writes_edited_letters_once_whatever_is_killed() {
                 .collect();
             project.write("letters.jsonl", mended.join("\n"));
             let replay = || dlq(&project, &["replay", "--edited", "letters.jsonl"]);
-            let killed = replay().program(crash_binary()).env("RAPIDBYTE_CRASH_AT", format!("{point}:1")).finish();
-            assert_eq!(killed.signal, Some(SIGKILL), "{case}: {}", killed.told());
+            replay().killed_at(point);
             for _ in 0..2 {
                 let again = replay().finish();
                 assert_eq!(again.code, Some(0), "{case}: {}", again.told());
@@ -231,8 +231,7 @@ fn the_next_run_finishes_an_interrupted_replay() {
     project.run().finish().success();
     destination.sql("ALTER TABLE orders DROP CONSTRAINT orders_note_check");
     let replay = || dlq(&project, &["replay"]);
-    let killed = replay().program(crash_binary()).env("RAPIDBYTE_CRASH_AT", "engine.replay.prepared:1").finish();
-    assert_eq!(killed.signal, Some(SIGKILL), "{}", killed.told());
+    replay().killed_at("engine.replay.prepared");
     source.sql("INSERT INTO orders VALUES (51, 'new')");
     assert_eq!(project.run().finish().success().at("/report/streams/0/rows_written"), 1);
     assert_eq!(destination.sql("SELECT count(*) || ' ' || count(DISTINCT id) FROM orders"), "51 51");
