@@ -127,7 +127,7 @@ impl ExitCode {
             }
             Self::Different => "`rapidbyte verify` found rows that are not the same at source and destination.",
             Self::Unsettled => {
-                "`rapidbyte verify` could not tell: rows that differ were changing, or were too many to be looked at."
+                "`rapidbyte verify` could not tell: rows that differ were changing, too many to be looked at, or may have been left out by a contract."
             }
             Self::Interrupted => "Stopped by Ctrl-C. What was committed stays; the next run goes on from there.",
             Self::Terminated => "Stopped by SIGTERM. What was committed stays; the next run goes on from there.",

@@ -3,13 +3,14 @@
 use crate::contract;
 use crate::error::{EngineError, Stage};
 use crate::kit::{Kit, Operator};
+use crate::listing::list;
 use crate::run::{load_kit, open_state};
 use crate::select::select;
 use crate::task::blocking;
 use arrow_ipc::convert::try_schema_from_ipc_buffer;
 use rapidbyte_config::PipelinePlan;
 use rapidbyte_config::plan::StatePlan;
-use rapidbyte_runtime::{DiscoveredStream, NoState, StateAccess};
+use rapidbyte_runtime::{NoState, StateAccess};
 use rapidbyte_types::{
     CheckItem, CheckStatus, NewColumnPolicy, NullabilityPolicy, Policies, RemovedColumnPolicy, StreamName, SyncMode,
     TypeChangePolicy,
@@ -236,15 +237,6 @@ pub(crate) fn evolution(policies: &Policies) -> String {
         NullabilityPolicy::Fail => "a column that has become nullable ends the run",
     };
     format!("{new}; {removed}; {types}; {nullability}")
-}
-
-async fn list(kit: &Arc<Kit>) -> Result<Vec<DiscoveredStream>, EngineError> {
-    let state: Arc<dyn StateAccess> = Arc::new(NoState);
-    let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
-    let mut source = kit.open_source(None, &state).await?;
-    let found = source.discover().await.map_err(fail)?;
-    source.close().await.map_err(fail)?;
-    Ok(found)
 }
 
 /// Lists what the pipeline's source has.

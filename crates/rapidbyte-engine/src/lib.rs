@@ -50,6 +50,7 @@ mod keeper;
 mod kit;
 mod letters;
 mod library;
+mod listing;
 mod load;
 mod observe;
 mod peek;

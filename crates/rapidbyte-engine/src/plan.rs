@@ -3,17 +3,22 @@
 //! Source and destination are asked by `check`, `discover` and the optional interface `dry-run`; the state store is read where there
 //! is one. Nothing is claimed, so that a run under way goes on.
 
+use crate::contract;
 use crate::error::{EngineError, Stage};
 use crate::inspect::evolution;
 use crate::keeper::{Keeper, KeeperStream};
 use crate::kit::{Kit, Operator};
+use crate::listing;
 use crate::retry;
 use crate::run::load_kit;
 use crate::select::select;
 use crate::task::blocking;
+use arrow_schema::Schema;
 use rapidbyte_config::PipelinePlan;
+use rapidbyte_config::contract::Contract;
 use rapidbyte_runtime::{DiscoveredStream, NoState, PlannedStream, StateAccess};
 use rapidbyte_state::GenerationState;
+use rapidbyte_types::arrow::encode_schema;
 use rapidbyte_types::{
     CheckItem, CheckStatus, DataErrorPolicy, Effect, EffectKind, PlannedTarget, StreamContext, StreamName, SyncMode, WriteMode,
 };
@@ -112,8 +117,15 @@ pub(crate) async fn plan(operator: &Operator, plan: &PipelinePlan) -> Result<Pla
     let readings: Vec<String> =
         plan.streams.iter().map(|stream| said(stream).unwrap_or_else(|| "can't be told".to_owned())).collect();
     findings.extend(read.into_iter().map(|item| finding(&area, item)));
-    let schemas: Vec<Option<&DiscoveredStream>> = plan.streams.iter().map(|stream| discovered(&found, &stream.name)).collect();
-    let (items, targets) = retry::again(plan.resources.max_retries, || destination(&kit, &plan.streams, &schemas)).await?;
+    let listed: Vec<Option<&DiscoveredStream>> = plan.streams.iter().map(|stream| listing::named(&found, &stream.name)).collect();
+    let arriving: Vec<Arriving> = plan
+        .streams
+        .iter()
+        .zip(&listed)
+        .map(|(stream, listed)| Arriving::of(stream, plan.contracts.get(&stream.name).map(Arc::as_ref), *listed))
+        .collect();
+    findings.extend(arriving.iter().filter_map(|one| Some(finding("contracts", one.finding.clone()?))));
+    let (items, targets) = retry::again(plan.resources.max_retries, || destination(&kit, &plan.streams, &arriving)).await?;
     let area = format!("destination `{}`", kit.destination_name());
     findings.extend(items.into_iter().map(|item| finding(&area, item)));
     if !kit.plans() {
@@ -129,10 +141,12 @@ pub(crate) async fn plan(operator: &Operator, plan: &PipelinePlan) -> Result<Pla
         .streams
         .iter()
         .zip(readings)
-        .zip(schemas)
+        .zip(listed)
+        .zip(arriving)
         .zip(targets)
-        .map(|(((stream, reading), found), target)| {
-            let columns = found.map(|found| columns(found, stream)).unwrap_or_default();
+        .map(|((((stream, reading), found), Arriving { columns, contract, .. }), target)| {
+            let mut policies = policies(&kit, stream);
+            policies.extend(contract.into_iter().map(|line| format!("contract: {line}")));
             StreamPlan {
                 stream: stream.name.clone(),
                 sync_mode: stream.sync_mode,
@@ -146,7 +160,7 @@ pub(crate) async fn plan(operator: &Operator, plan: &PipelinePlan) -> Result<Pla
                 exists: target.as_ref().map(|target| target.exists),
                 target_rows: target.as_ref().and_then(|target| target.rows),
                 effects: target.map(|target| target.effects).unwrap_or_default(),
-                policies: policies(&kit, stream),
+                policies,
             }
         })
         .collect();
@@ -190,7 +204,7 @@ async fn source(kit: &Kit, streams: &[StreamContext]) -> Result<(Vec<CheckItem>,
 async fn destination(
     kit: &Kit,
     streams: &[StreamContext],
-    schemas: &[Option<&DiscoveredStream>],
+    arriving: &[Arriving],
 ) -> Result<(Vec<CheckItem>, Vec<Option<PlannedTarget>>), EngineError> {
     let fail = |error| EngineError::guest(Stage::Destination, error).in_connector(kit.destination_name());
     let mut destination = kit.open_destination().await?;
@@ -201,8 +215,8 @@ async fn destination(
         return Ok((items, none()));
     }
     let mut wanted = Vec::new();
-    for (stream, found) in streams.iter().zip(schemas) {
-        if let Some(schema) = found.and_then(|found| arriving(found, stream)) {
+    for (stream, Arriving { schema, .. }) in streams.iter().zip(arriving) {
+        if let Some(schema) = schema.clone() {
             wanted.push(PlannedStream { context: stream.clone(), schema });
         }
     }
@@ -214,39 +228,37 @@ async fn destination(
     Ok((items, streams.iter().map(|stream| planned.remove(&stream.name)).collect()))
 }
 
-/// The stream as the source lists it. A name without a namespace means the first of that name.
-fn discovered<'a>(found: &'a [DiscoveredStream], name: &StreamName) -> Option<&'a DiscoveredStream> {
-    let named = found.iter().filter(|one| one.name.name == name.name);
-    match &name.namespace {
-        Some(namespace) => named.into_iter().find(|one| one.name.namespace.as_ref() == Some(namespace)),
-        None => {
-            let mut named: Vec<&DiscoveredStream> = named.collect();
-            named.sort_by_key(|one| one.name.namespace.as_deref() != Some("public"));
-            named.into_iter().next()
-        }
+/// What arrives of a stream, as far as it is known before the run.
+struct Arriving {
+    /// The columns that are read, in their order.
+    columns: Vec<String>,
+    /// What the destination gets to see, as an IPC message: the columns as the stream's contract passes them.
+    schema: Option<Vec<u8>>,
+    /// What the contract does, in words.
+    contract: Vec<String>,
+    /// How the contract was found, if there is one.
+    finding: Option<CheckItem>,
+}
+
+impl Arriving {
+    fn of(stream: &StreamContext, contract: Option<&Contract>, listed: Option<&DiscoveredStream>) -> Self {
+        let schema = listed.and_then(|listed| listing::columns_of(stream, listed));
+        let names = |schema: &Schema| schema.fields().iter().map(|field| field.name().clone()).collect();
+        let columns = schema.as_ref().map_or_else(|| stream.selected_columns.clone().unwrap_or_default(), names);
+        let (passed, contract, finding) = match contract {
+            None => (schema, Vec::new(), None),
+            Some(contract) => {
+                let held = contract::held_to(contract, stream, listed);
+                let finding = Some(contract::item(stream, held.as_ref()));
+                match held {
+                    Some(Ok(bound)) => (Some(bound.passes().as_ref().clone()), bound.told(stream.policies.on_data_error), finding),
+                    // A run would end before it made anything.
+                    Some(Err(_)) | None => (None, Vec::new(), finding),
+                }
+            }
+        };
+        Self { columns, schema: passed.and_then(|schema| encode_schema(&schema).ok()), contract, finding }
     }
-}
-
-fn schema_of(found: &DiscoveredStream) -> Option<arrow_schema::Schema> {
-    arrow_ipc::convert::try_schema_from_ipc_buffer(&found.schema).ok()
-}
-
-/// The columns that are read, in their order.
-fn columns(found: &DiscoveredStream, stream: &StreamContext) -> Vec<String> {
-    match &stream.selected_columns {
-        Some(selected) => selected.clone(),
-        None => {
-            schema_of(found).map(|schema| schema.fields().iter().map(|field| field.name().clone()).collect()).unwrap_or_default()
-        }
-    }
-}
-
-/// The schema that would arrive, as an IPC message.
-fn arriving(found: &DiscoveredStream, stream: &StreamContext) -> Option<Vec<u8>> {
-    let Some(selected) = &stream.selected_columns else { return Some(found.schema.clone()) };
-    let schema = schema_of(found)?;
-    let places: Vec<usize> = selected.iter().map(|name| schema.index_of(name).ok()).collect::<Option<_>>()?;
-    Some(crate::replay::encode_schema(&schema.project(&places).ok()?))
 }
 
 /// What the state store knows of the streams; it is read where it is there, and not made.

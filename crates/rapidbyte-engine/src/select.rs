@@ -2,8 +2,8 @@
 
 use crate::error::{Cause, EngineError, Stage};
 use crate::kit::Kit;
+use crate::listing::list;
 use rapidbyte_config::{PipelinePlan, SelectionError};
-use rapidbyte_runtime::{NoState, StateAccess};
 use rapidbyte_types::{ConnectorError, StreamName};
 use std::sync::Arc;
 
@@ -20,12 +20,7 @@ pub(crate) async fn select(kit: &Arc<Kit>, plan: &PipelinePlan) -> Result<Select
     if plan.patterns.is_empty() {
         return Ok(Selection { plan: plan.clone(), idle: Vec::new() });
     }
-    let state: Arc<dyn StateAccess> = Arc::new(NoState);
-    let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
-    let mut source = kit.open_source(None, &state).await?;
-    let found = source.discover().await.map_err(fail)?;
-    source.close().await.map_err(fail)?;
-    let found: Vec<StreamName> = found.into_iter().map(|stream| stream.name).collect();
+    let found: Vec<StreamName> = list(kit).await?.into_iter().map(|stream| stream.name).collect();
     let idle = plan.patterns.iter().flat_map(|pattern| {
         let of = |exclusion: &str| (pattern.text().to_owned(), exclusion.to_owned());
         pattern.idle(&found).into_iter().map(of).collect::<Vec<_>>()

@@ -62,6 +62,18 @@ fn assert_told(run: &Finished, stream: usize, kind: &str, words: &str) {
     assert!(said, "{kind} {words}: {effects}");
 }
 
+/// The statements, run by hand elsewhere, declare what the run has declared.
+#[track_caller]
+fn assert_makes_the_same(planned: &Finished, by_hand: &Database<'_>, destination: &Database<'_>) {
+    for stream in 0..planned.at("/streams").as_array().map_or(0, Vec::len) {
+        for statement in statements(planned, stream, &["create"]) {
+            by_hand.sql(&statement.replace("CREATE SCHEMA \"raw\"", "CREATE SCHEMA IF NOT EXISTS \"raw\""));
+        }
+    }
+    let declared = |database: &Database<'_>| dump(database, &["--schema-only", "--no-owner", "--schema", "raw"]);
+    assert_eq!(declared(by_hand), declared(destination));
+}
+
 #[test]
 fn statements_to_come_make_what_the_run_makes_and_nothing_is_written() {
     let server = Postgres::shared();
@@ -94,16 +106,8 @@ fn statements_to_come_make_what_the_run_makes_and_nothing_is_written() {
     assert_told(&planned, 0, "create", "_rapidbyte");
     assert_told(&planned, 0, "write", "become visible in one act");
 
-    // The statements, run by hand elsewhere, declare what the run declares here.
-    let by_hand = server.database("plan_by_hand");
-    for stream in 0..2 {
-        for statement in statements(&planned, stream, &["create"]) {
-            by_hand.sql(&statement.replace("CREATE SCHEMA \"raw\"", "CREATE SCHEMA IF NOT EXISTS \"raw\""));
-        }
-    }
     project.run().finish().success();
-    let declared = |database: &Database<'_>| dump(database, &["--schema-only", "--no-owner", "--schema", "raw"]);
-    assert_eq!(declared(&by_hand), declared(&destination));
+    assert_makes_the_same(&planned, &server.database("plan_by_hand"), &destination);
 
     let state = fs::read(project.path(".rapidbyte/state.db")).expect("a state file");
     let before = dump(&destination, &[]);
@@ -159,6 +163,81 @@ fn what_each_policy_would_do_is_told() {
         let run = project.run().finish();
         assert!(run.code.is_some_and(|code| code != 0), "{policies}: {}", run.told());
         assert!(run.at("/error/cause").as_str().is_some_and(|cause| cause.contains(words)), "{policies}: {}", run.told());
+    }
+}
+
+#[test]
+fn a_contract_is_told_and_shapes_the_statements() {
+    let server = Postgres::shared();
+    let (source, destination) = (server.database("plan_held_source"), server.database("plan_held_destination"));
+    source.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, code text NOT NULL, amount numeric(10,2), note text, state text NOT NULL, secret text, at date);
+         INSERT INTO t SELECT i, i::text, i, 'n', 'new', 's', now() FROM generate_series(1, 9) i",
+    );
+    let with = |contract: &str, stream: &str, rest: &str| {
+        let stream = format!("{{ name: public.t{stream}, contract: {contract} }}");
+        Project::with_pipeline(&pipeline(&source.config(), &destination.config(), &stream, rest))
+    };
+    let contract = "{ other_columns: discard_column, columns: { id: { type: int64, on_violation: coerce },
+        code: { type: int32, on_violation: discard_row }, amount: { range: { min: 0 }, not_null: true },
+        note: { nullable: false, on_violation: discard_row }, state: { one_of: [new], on_violation: discard_column },
+        secret: { type: int64, on_violation: discard_column }, gone: { not_null: true } } }";
+    let project = with(contract, "", "  write_mode: replace\n");
+    let planned = plan(&project).success();
+    let policies = planned.at("/streams/0/policies");
+    for line in [
+        "contract: column `id` is cast from `int32` (`integer`) to `int64`; a value that does not fit ends the load (`on_violation: coerce`)",
+        "contract: column `code` is cast from `utf8` (`text`) to `int32`; a value that does not fit leaves its row out, which is counted (`on_violation: discard_row`)",
+        "contract: column `amount`: a value that breaks `not_null` or `range` ends the load (`on_violation: fail`)",
+        "contract: column `note` is declared NOT NULL from here on; a NULL leaves its row out, which is counted (`on_violation: discard_row`)",
+        "contract: column `state`: a value that breaks `one_of` becomes NULL (`on_violation: discard_column`)",
+        "contract: column `secret` is left out: it is `utf8` (`text`), not `int64` (`on_violation: discard_column`)",
+        "contract: column `at` is left out: the contract does not name it (`other_columns: discard_column`)",
+        "contract: column `gone` is not there, and its rules say nothing",
+    ] {
+        assert!(policies.as_array().is_some_and(|all| all.contains(&json!(line))), "{line}: {policies}");
+    }
+    let made = statements(&planned, 0, &["create"]).join("\n");
+    assert!(made.contains("\"code\" integer NOT NULL") && !made.contains("secret") && !made.contains("\"at\""), "{made}");
+    project.run().finish().success();
+    assert_makes_the_same(&planned, &server.database("plan_held_by_hand"), &destination);
+    // Into a table that is there, a column that is left out is one that the source does not have.
+    assert_told(
+        &plan(&with("{ other_columns: discard_column, columns: { id: {} } }", "", "")),
+        0,
+        "policy",
+        "`note` does not come from the source",
+    );
+
+    for (contract, stream, words) in [
+        (
+            "{ columns: { id: { type: int64 } } }",
+            "",
+            "column `id` breaks `type` of the contract: it is `int32` (`integer`), not `int64`",
+        ),
+        (
+            "{ columns: { gone: { required: true } } }",
+            "",
+            "column `gone` breaks `required` of the contract: `public.t` has no such column",
+        ),
+        ("{ columns: { at: { required: true } } }", ", columns: [id]", "column `at` breaks `required`"),
+        ("{ columns: { note: { nullable: false } } }", "", "column `note` breaks `nullable`"),
+        ("{ other_columns: fail, columns: { id: {} } }", "", "column `code` breaks `other_columns`"),
+        ("{ columns: { at: { type: uuid, on_violation: discard_row } } }", "", "no exact way to `uuid`"),
+    ] {
+        let project = with(contract, stream, "");
+        let refused = plan(&project).exit(REFUSED);
+        let findings = refused.at("/findings");
+        let told = |one: &Value| {
+            (&one["area"], &one["status"]) == (&json!("contracts"), &json!("failed"))
+                && one["message"].as_str().is_some_and(|message| message.contains(words))
+                && one["hint"].is_string()
+        };
+        assert!(findings.as_array().is_some_and(|all| all.iter().any(told)), "{contract}: {findings}");
+        assert_eq!(refused.at("/streams/0/effects"), json!([]), "a run would make nothing: {contract}");
+        // As the run says it.
+        let run = project.run().finish().exit(8);
+        assert!(run.at("/error/cause").as_str().is_some_and(|cause| cause.contains(words)), "{contract}: {}", run.told());
     }
 }
 

@@ -257,6 +257,88 @@ fn what_can_not_be_compared_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_contract_makes_no_differences() {
+    let server = Postgres::shared();
+    let (source, destination) = (server.database("verify_held_source"), server.database("verify_held_destination"));
+    source.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, n int, code text, state text, amount numeric(10,2));
+         INSERT INTO t SELECT i, i, i || '.5', 'new', i FROM generate_series(1, 200) i",
+    );
+    let with = |contract: &str, mode: &str| {
+        let stream = format!("{{ name: public.t, contract: {contract} }}");
+        Project::with_pipeline(&pipeline(&source, &destination, &stream, &format!("  write_mode: {mode}\n")))
+    };
+    let fresh = || destination.sql("DROP SCHEMA IF EXISTS _rapidbyte CASCADE; DROP TABLE IF EXISTS t");
+    let left_out = |run: &Finished| {
+        let columns = run.at("/streams/0/left_out");
+        let shown = |one: &Value| format!("{} {}", one["column"].as_str().unwrap_or(""), one["reason"].as_str().unwrap_or(""));
+        columns.as_array().expect("a list").iter().map(shown).collect::<Vec<_>>().join("; ")
+    };
+
+    // What can only end a load changes nothing, and neither does a cast from number to number.
+    let project =
+        with("{ columns: { n: { not_null: true, range: { min: 0 } }, id: { type: int64, on_violation: coerce } } }", "replace");
+    project.run().finish().success();
+    assert_eq!(left_out(&verify(&project, &[]).success()), "");
+    destination.sql("UPDATE t SET n = -1 WHERE id = 7; DELETE FROM t WHERE id = 8");
+    assert_eq!(keys(&verify(&project, &[]).exit(DIFFERENT), 0), ["different [\"7\"]", "missing [\"8\"]"]);
+
+    // Columns whose values may be others are not compared, nor are those that are left out, whatever the destination has there.
+    fresh();
+    source.sql("UPDATE t SET state = 'odd' WHERE id = 7");
+    destination.sql("CREATE TABLE t (id int PRIMARY KEY, n int, code numeric(12,3), state text, amount numeric(10,2))");
+    let contract = "{ columns: { code: { type: \"decimal(12,3)\", on_violation: coerce }, state: { one_of: [new], on_violation: discard_column },
+                      amount: { type: int64, on_violation: discard_column } } }";
+    let project = with(contract, "replace");
+    project.run().finish().success();
+    assert_eq!(destination.sql("SELECT count(*) || ' ' || count(state) || ' ' || count(amount) FROM t"), "200 199 0");
+    let equal = verify(&project, &[]).success();
+    assert_eq!(
+        left_out(&equal),
+        "code the contract casts it from `utf8` (`text`) to `decimal(12,3)`; state the contract may put NULL in place of its values; \
+         amount the contract leaves it out"
+    );
+    let wanted = verify(&project, &["--columns", "state"]).exit(3);
+    assert_eq!(wanted.at("/error/code"), "not_comparable");
+    destination.sql("UPDATE t SET n = -1 WHERE id = 9");
+    assert_eq!(keys(&verify(&project, &[]).exit(DIFFERENT), 0), ["different [\"9\"]"]);
+
+    // Rows that are left out are not called lost, and nothing else is excused by them.
+    for (mode, bent) in [("replace", DIFFERENT), ("upsert", UNSETTLED)] {
+        fresh();
+        let project = with("{ columns: { state: { one_of: [new], on_violation: discard_row } } }", mode);
+        project.run().finish().exit(20);
+        let unsettled = verify(&project, &[]).exit(UNSETTLED);
+        assert_eq!(
+            (unsettled.at("/streams/0/counts/missing"), keys(&unsettled, 0)),
+            (json!(1), vec!["missing [\"7\"]".to_owned()])
+        );
+        let notes = unsettled.at("/streams/0/notes");
+        assert!(
+            notes.to_string().contains("may have left these rows out") && notes.to_string().contains("`filter`"),
+            "{mode}: {notes}"
+        );
+        let filtered = Project::with_pipeline(
+            &fs::read_to_string(project.path("pipeline.yaml"))
+                .expect("the pipeline")
+                .replace("contract:", "filter: \"state = 'new'\", contract:"),
+        );
+        verify(&filtered, &[]).success();
+        destination.sql("UPDATE t SET n = -1 WHERE id = 9");
+        verify(&project, &[]).exit(bent);
+        destination.sql("INSERT INTO t VALUES (1000, 1, 'x', 'new', 1)");
+        verify(&project, &[]).exit(DIFFERENT);
+        source.sql("UPDATE t SET state = 'new' WHERE id = 7");
+        project.run().finish().success();
+        destination.sql("DELETE FROM t WHERE id = 1000");
+        verify(&project, &[]).success();
+        source.sql("UPDATE t SET state = 'odd' WHERE id = 7");
+    }
+    let broken = verify(&with("{ columns: { n: { type: int64 } } }", "replace"), &[]).exit(8);
+    assert_eq!(broken.at("/error/code"), "contract_violation");
+}
+
+#[test]
 fn an_incremental_stream_is_compared_up_to_its_place() {
     let server = Postgres::shared();
     for (mode, boundary) in [("append", "xact_horizon"), ("append", "none"), ("upsert", "xact_horizon"), ("upsert", "lookback(1)")]

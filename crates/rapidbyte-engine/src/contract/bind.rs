@@ -19,6 +19,9 @@ const NOT_NULL: &str = "rapidbyte.pg.notnull";
 /// What the names of Rapidbyte's own columns begin with; no contract holds them to anything.
 const RESERVED_PREFIX: &str = "_rb_";
 
+/// How a column breaks `nullable`.
+const NOT_DECLARED: &str = "the source does not declare it NOT NULL";
+
 /// A column that passes, and what is asked of it.
 pub(super) struct Column {
     /// Its place in the source's schema.
@@ -44,8 +47,17 @@ pub(crate) struct Bound {
     pub(super) key: Vec<String>,
     /// Batches without violations may go on as they came.
     pub(super) unchanged: bool,
-    /// How many columns are left out.
-    pub(super) left_out: usize,
+    /// Columns that are left out.
+    pub(super) left_out: Vec<LeftOut>,
+    /// Columns that the contract names and the stream does not have.
+    pub(super) absent: Vec<String>,
+}
+
+/// A column that does not go on.
+pub(super) struct LeftOut {
+    pub(super) name: String,
+    /// What it does not fulfil, and the policy.
+    pub(super) why: String,
 }
 
 fn broken(name: &str, rule: &str, message: impl std::fmt::Display) -> ConnectorError {
@@ -56,7 +68,8 @@ fn broken(name: &str, rule: &str, message: impl std::fmt::Display) -> ConnectorE
 /// What becomes of a column.
 enum Fate {
     Pass(Box<Column>),
-    LeftOut,
+    /// With the reason.
+    LeftOut(String),
 }
 
 impl Bound {
@@ -67,13 +80,15 @@ impl Bound {
     /// columns there are.
     pub(crate) fn new(contract: &Contract, stream: &StreamName, key: &[String], schema: &Schema) -> Result<Self, ConnectorError> {
         let rules: HashMap<&str, &ColumnContract> = contract.columns.iter().map(|column| (column.name.as_str(), column)).collect();
-        for column in &contract.columns {
-            if column.required && schema.field_with_name(&column.name).is_err() {
+        let mut absent = Vec::new();
+        for column in contract.columns.iter().filter(|column| schema.field_with_name(&column.name).is_err()) {
+            if column.required {
                 let error = broken(&column.name, "required", format_args!("`{stream}` has no such column"));
                 return Err(error.with_hint("put it back at the source, or take `required` out of the contract"));
             }
+            absent.push(column.name.clone());
         }
-        let (mut columns, mut left_out) = (Vec::with_capacity(schema.fields().len()), 0);
+        let (mut columns, mut left_out) = (Vec::with_capacity(schema.fields().len()), Vec::new());
         for (source, field) in schema.fields().iter().enumerate() {
             let fate = match rules.get(field.name().as_str()) {
                 _ if field.name().starts_with(RESERVED_PREFIX) => passing(source, field),
@@ -82,7 +97,7 @@ impl Bound {
             };
             match fate {
                 Fate::Pass(column) => columns.push(*column),
-                Fate::LeftOut => left_out += 1,
+                Fate::LeftOut(why) => left_out.push(LeftOut { name: field.name().clone(), why }),
             }
         }
         if columns.is_empty() {
@@ -90,7 +105,7 @@ impl Bound {
             return Err(ConnectorError::config("contract_unusable", message).with_hint("name the columns that are to pass"));
         }
         let fields: Vec<FieldRef> = columns.iter().map(|column| Arc::clone(&column.field)).collect();
-        let same = left_out == 0 && fields.iter().zip(schema.fields()).all(|(field, from)| field == from);
+        let same = left_out.is_empty() && fields.iter().zip(schema.fields()).all(|(field, from)| field == from);
         Ok(Self {
             schema: Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())),
             key: if key.is_empty() { own_key(schema) } else { key.to_vec() },
@@ -98,6 +113,7 @@ impl Bound {
             unchanged: same && !schema.fields().iter().any(|field| has_dictionary(field)),
             columns,
             left_out,
+            absent,
         })
     }
 }
@@ -119,6 +135,10 @@ fn has_dictionary(field: &Field) -> bool {
     }
 }
 
+fn left_out(why: std::fmt::Arguments<'_>) -> Fate {
+    Fate::LeftOut(format!("{why} (`on_violation: {}`)", OnViolation::DiscardColumn.as_str()))
+}
+
 fn passing(source: usize, field: &FieldRef) -> Fate {
     Fate::Pass(Box::new(Column {
         source,
@@ -134,7 +154,9 @@ fn passing(source: usize, field: &FieldRef) -> Fate {
 fn other(source: usize, field: &FieldRef, policy: OtherColumns) -> Result<Fate, ConnectorError> {
     match policy {
         OtherColumns::Allow => Ok(passing(source, field)),
-        OtherColumns::DiscardColumn => Ok(Fate::LeftOut),
+        OtherColumns::DiscardColumn => {
+            Ok(Fate::LeftOut(format!("the contract does not name it (`other_columns: {}`)", policy.as_str())))
+        }
         OtherColumns::Fail => {
             let message = "the contract does not name it, and allows no others";
             Err(broken(field.name(), "other_columns", message)
@@ -151,7 +173,9 @@ fn held(source: usize, from: &FieldRef, rules: &ColumnContract) -> Result<Fate, 
     let mut cast = None;
     if let Some(name) = rules.data_type.as_ref().filter(|name| !matches(name, &whole)) {
         match policy {
-            OnViolation::DiscardColumn => return Ok(Fate::LeftOut),
+            OnViolation::DiscardColumn => {
+                return Ok(left_out(format_args!("it is {}, not `{name}`", shown(&whole))));
+            }
             OnViolation::Fail => {
                 let message = format_args!("it is {}, not `{name}`", shown(&whole)).to_string();
                 let hint = "mend the contract or the source; `on_violation: coerce` casts, where that is exact";
@@ -166,11 +190,10 @@ fn held(source: usize, from: &FieldRef, rules: &ColumnContract) -> Result<Fate, 
     let mut no_nulls = rules.not_null.then_some(Rule::NotNull);
     if rules.not_nullable && from.is_nullable() {
         match policy {
-            OnViolation::DiscardColumn => return Ok(Fate::LeftOut),
+            OnViolation::DiscardColumn => return Ok(left_out(format_args!("{NOT_DECLARED}"))),
             OnViolation::Fail => {
-                let message = "the source does not declare it NOT NULL";
                 let hint = "declare it there; or use `not_null: true`, which looks at the values alone";
-                return Err(broken(from.name(), "nullable", message).with_hint(hint));
+                return Err(broken(from.name(), "nullable", NOT_DECLARED).with_hint(hint));
             }
             OnViolation::Coerce | OnViolation::DiscardRow => {
                 field = Arc::new(field.as_ref().clone().with_nullable(false));
@@ -274,7 +297,7 @@ mod tests {
     fn columns_are_left_out_cast_or_declared_by_policy() {
         let names = |bound: &Bound| bound.schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
         let others = bound("{ other_columns: discard_column, columns: { note: {} } }").unwrap();
-        assert_eq!((names(&others), others.left_out), (vec!["note".to_owned(), "_rb_lsn".to_owned()], 1));
+        assert_eq!(names(&others), ["note", "_rb_lsn"]);
         for rule in ["type: int64", "nullable: false"] {
             let yaml = format!("{{ columns: {{ note: {{ {rule}, on_violation: discard_column }} }} }}");
             assert_eq!(names(&bound(&yaml).unwrap()), ["id", "_rb_lsn"], "{rule}");

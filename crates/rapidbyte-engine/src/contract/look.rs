@@ -1,62 +1,57 @@
-//! Contracts held against what the source lists, for `check`.
+//! Contracts held against what the source lists, for `check`, `plan` and `verify`.
 
 use super::bind::Bound;
-use arrow_schema::{FieldRef, Schema};
+use crate::listing;
 use rapidbyte_config::PipelinePlan;
 use rapidbyte_config::contract::Contract;
 use rapidbyte_runtime::DiscoveredStream;
-use rapidbyte_types::arrow::decode_schema;
-use rapidbyte_types::{CheckItem, CheckStatus, ConnectorError, StreamContext, StreamName};
+use rapidbyte_types::{CheckItem, CheckStatus, ConnectorError, StreamContext};
 
 /// One line for each stream with a contract.
 pub(crate) fn look(plan: &PipelinePlan, found: &[DiscoveredStream]) -> Vec<CheckItem> {
     let held = plan.streams.iter().filter_map(|stream| Some((stream, plan.contracts.get(&stream.name)?)));
-    held.map(|(stream, contract)| one(stream, contract, found)).collect()
+    held.map(|(stream, contract)| item(stream, held_to(contract, stream, listing::named(found, &stream.name)).as_ref())).collect()
 }
 
-fn one(stream: &StreamContext, contract: &Contract, found: &[DiscoveredStream]) -> CheckItem {
-    let item = |status, message: String, hint| CheckItem { name: stream.name.to_string(), status, message, hint };
-    let Some(listed) = named(&stream.name, found) else {
-        let message = "the source does not list the stream; its contract is looked at when it is read".to_owned();
-        return item(CheckStatus::Warning, message, None);
-    };
-    match bound(stream, contract, listed) {
-        Ok(bound) if bound.left_out > 0 => {
-            let message = format!("its columns are as the contract says, and {} are left out", bound.left_out);
-            item(CheckStatus::Ok, message, None)
-        }
-        Ok(_) => item(CheckStatus::Ok, "its columns are as the contract says".to_owned(), None),
-        Err(error) => item(CheckStatus::Failed, error.message, error.hint),
-    }
-}
-
-/// Which namespace a bare name means, only the source knows: it is looked at where there is one of that name.
-fn named<'f>(name: &StreamName, found: &'f [DiscoveredStream]) -> Option<&'f DiscoveredStream> {
-    let exact = found.iter().find(|one| one.name == *name);
-    exact.or_else(|| {
-        let mut bare = found.iter().filter(|one| name.namespace.is_none() && one.name.name == name.name);
-        bare.next().filter(|_| bare.next().is_none())
-    })
-}
-
-fn bound(stream: &StreamContext, contract: &Contract, listed: &DiscoveredStream) -> Result<Bound, ConnectorError> {
-    let schema = decode_schema(&listed.schema)?;
-    let schema = match &stream.selected_columns {
-        None => schema,
-        Some(names) => {
-            let field = |name: &String| schema.fields().iter().find(|field| field.name() == name).cloned();
-            Schema::new(names.iter().filter_map(field).collect::<Vec<FieldRef>>())
-        }
-    };
+/// A contract held against the columns that a stream is listed with, as a run holds it against those that are announced. `None`
+/// where they are not known.
+///
+/// # Errors
+/// What a run would end with before a row is moved.
+pub(crate) fn held_to(
+    contract: &Contract,
+    stream: &StreamContext,
+    listed: Option<&DiscoveredStream>,
+) -> Option<Result<Bound, ConnectorError>> {
+    let listed = listed?;
+    let schema = listing::columns_of(stream, listed)?;
     let key = if stream.primary_key.is_empty() { &listed.primary_key } else { &stream.primary_key };
-    Bound::new(contract, &stream.name, key, &schema)
+    Some(Bound::new(contract, &stream.name, key, &schema))
+}
+
+/// What was found, in words.
+pub(crate) fn item(stream: &StreamContext, held: Option<&Result<Bound, ConnectorError>>) -> CheckItem {
+    let (status, message, hint) = match held {
+        None => {
+            let message = "the source does not list its columns; its contract is looked at when it is read";
+            (CheckStatus::Warning, message.to_owned(), None)
+        }
+        Some(Ok(bound)) if !bound.left_out.is_empty() => {
+            let message = format!("its columns are as the contract says, and {} are left out", bound.left_out.len());
+            (CheckStatus::Ok, message, None)
+        }
+        Some(Ok(_)) => (CheckStatus::Ok, "its columns are as the contract says".to_owned(), None),
+        Some(Err(error)) => (CheckStatus::Failed, error.message.clone(), error.hint.clone()),
+    };
+    CheckItem { name: stream.name.to_string(), status, message, hint }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_schema::{DataType, Field};
-    use rapidbyte_types::arrow::encode_schema;
+    use crate::listing::fixture;
+    use arrow_schema::{DataType, Field, Schema};
+    use rapidbyte_types::StreamName;
     use std::path::Path;
 
     fn plan(stream: &str) -> PipelinePlan {
@@ -68,16 +63,7 @@ mod tests {
 
     fn listed(namespace: &str) -> DiscoveredStream {
         let schema = Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("x", DataType::Utf8, true)]);
-        DiscoveredStream {
-            name: StreamName::qualified(namespace, "s"),
-            kind: "table".into(),
-            schema: encode_schema(&schema).unwrap(),
-            primary_key: vec![],
-            cursor_candidates: vec![],
-            sync_modes: vec![],
-            estimated_rows: None,
-            estimated_bytes: None,
-        }
+        fixture::listed(StreamName::qualified(namespace, "s"), &schema)
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod apply;
 mod bind;
 mod cast;
+mod effects;
 #[cfg(test)]
 mod fixture;
 mod kinds;
@@ -17,5 +18,6 @@ mod rule;
 mod stage;
 mod weight;
 
-pub(crate) use look::look;
+pub(crate) use effects::Comparable;
+pub(crate) use look::{held_to, item, look};
 pub(crate) use stage::Enforcer;

@@ -93,8 +93,8 @@ impl Enforcer {
         let decoder = BatchDecoder::new(&ipc)?;
         let bound = Bound::new(&self.contract, &self.stream.name, &self.stream.primary_key, decoder.schema())?;
         let ipc = if bound.unchanged { ipc } else { encode_schema(&bound.schema)?.into() };
-        if bound.left_out > 0 {
-            tracing::info!(stream = %self.stream.name, columns = bound.left_out, "the contract leaves columns out");
+        if !bound.left_out.is_empty() {
+            tracing::info!(stream = %self.stream.name, columns = bound.left_out.len(), "the contract leaves columns out");
         }
         let encoder = BatchEncoder::new(Arc::clone(&bound.schema))?;
         self.held.insert(schema_id, Held { bound, decoder, encoder });

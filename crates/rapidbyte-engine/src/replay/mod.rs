@@ -6,7 +6,6 @@
 mod records;
 pub(crate) mod values;
 
-pub(crate) use records::encode_schema;
 
 use crate::cancel::Cancel;
 use crate::claim::claim;

@@ -26,12 +26,14 @@ fn common<'a>(source: &'a DigestColumn, destination: &DigestColumn) -> Option<&'
     source.encodings.iter().map(String::as_str).find(|encoding| destination.encodings.iter().any(|other| other == encoding))
 }
 
-/// Finds what to compare. `wanted` names columns; empty = all that both sides have.
+/// Finds what to compare. `wanted` names columns; empty = all that both sides have. Those of `apart` need not be the same, each for
+/// the reason beside it.
 pub(crate) fn agree(
     stream: &StreamContext,
     source: &Pinned,
     destination: &Pinned,
     wanted: &[String],
+    apart: &[(String, String)],
 ) -> Result<Agreed, ConnectorError> {
     if source.method != destination.method {
         let message = "the two servers hash rows in different ways, so that their digests can't be compared";
@@ -53,9 +55,11 @@ pub(crate) fn agree(
             left_out.push(LeftOut { column: column.name.clone(), reason: "not among `--columns`".into() });
             continue;
         }
-        let reason = match there.get(column.name.as_str()) {
-            None => format!("`{}` has no such column", destination.place),
-            Some(other) => match common(column, other) {
+        let apart = apart.iter().find(|(name, _)| *name == column.name);
+        let reason = match (apart, there.get(column.name.as_str())) {
+            (Some((_, reason)), _) => reason.clone(),
+            (None, None) => format!("`{}` has no such column", destination.place),
+            (None, Some(other)) => match common(column, other) {
                 Some(encoding) => {
                     if column.encodings.first() != other.encodings.first() {
                         converted.push(Converted {
@@ -140,7 +144,7 @@ mod tests {
     fn columns_meet_in_the_first_form_that_both_have() {
         let source = pinned(vec![column("id", &["int4", "int8", "number"]), column("n", &["numeric(5,2)", "number"])], &["id"]);
         let destination = pinned(vec![column("n", &["numeric(9,3)", "number"]), column("id", &["int8", "number"])], &[]);
-        let agreed = agree(&stream(), &source, &destination, &[]).unwrap();
+        let agreed = agree(&stream(), &source, &destination, &[], &[]).unwrap();
         let forms: Vec<&str> = agreed.request.columns.iter().map(|column| column.encoding.as_str()).collect();
         assert_eq!((forms, agreed.request.key), (vec!["int8", "number"], vec!["id".to_owned()]));
         assert_eq!(agreed.converted.len(), 2);
@@ -154,29 +158,42 @@ mod tests {
             vec![column("id", &["int4"]), column("a", &["text"]), column("mine", &["text"]), column("_rb_deleted_at", &["text"])],
             &[],
         );
-        let agreed = agree(&stream(), &source, &destination, &[]).unwrap();
+        let agreed = agree(&stream(), &source, &destination, &[], &[]).unwrap();
         let names: Vec<&str> = agreed.left_out.iter().map(|one| one.column.as_str()).collect();
         assert_eq!(names, ["a", "b", "mine"]);
-        assert_eq!(agree(&stream(), &source, &destination, &["a".into()]).unwrap_err().code, "not_comparable");
-        assert_eq!(agree(&stream(), &source, &destination, &["mine".into()]).unwrap_err().code, "unknown_column");
+        assert_eq!(agree(&stream(), &source, &destination, &["a".into()], &[]).unwrap_err().code, "not_comparable");
+        assert_eq!(agree(&stream(), &source, &destination, &["mine".into()], &[]).unwrap_err().code, "unknown_column");
     }
 
     #[test]
     fn a_key_that_is_not_compared_tells_nothing_apart() {
         let source = pinned(vec![column("id", &["bool"]), column("a", &["text"])], &["id"]);
         let destination = pinned(vec![column("id", &["text"]), column("a", &["text"])], &[]);
-        let agreed = agree(&stream(), &source, &destination, &[]).unwrap();
+        let agreed = agree(&stream(), &source, &destination, &[], &[]).unwrap();
         assert!(agreed.request.key.is_empty());
         assert!(agreed.notes[0].contains("`id`"), "{:?}", agreed.notes);
+    }
+
+    #[test]
+    fn a_column_that_need_not_be_the_same_is_left_out_with_its_reason() {
+        let both = pinned(vec![column("id", &["int4"]), column("a", &["text"])], &["id"]);
+        let apart = [("a".to_owned(), "it is another's".to_owned())];
+        let agreed = agree(&stream(), &both, &both, &[], &apart).unwrap();
+        assert_eq!(agreed.left_out, [LeftOut { column: "a".into(), reason: "it is another's".into() }]);
+        assert_eq!(agreed.request.columns.len(), 1);
+        let wanted = agree(&stream(), &both, &both, &["a".into()], &apart).unwrap_err();
+        assert!(wanted.code == "not_comparable" && wanted.message.contains("another's"), "{wanted:?}");
+        let key = agree(&stream(), &both, &both, &[], &[("id".to_owned(), "r".to_owned())]).unwrap();
+        assert!(key.request.key.is_empty() && key.notes[0].contains("`id`"), "{:?}", key.notes);
     }
 
     #[test]
     fn other_hashes_and_nothing_in_common_are_errors() {
         let source = pinned(vec![column("a", &["bool"])], &[]);
         let other = Pinned { method: "other".into(), ..source.clone() };
-        assert_eq!(agree(&stream(), &source, &other, &[]).unwrap_err().code, "hash_differs");
+        assert_eq!(agree(&stream(), &source, &other, &[], &[]).unwrap_err().code, "hash_differs");
         let none = pinned(vec![column("b", &["bool"])], &[]);
-        assert_eq!(agree(&stream(), &source, &none, &[]).unwrap_err().code, "nothing_to_compare");
+        assert_eq!(agree(&stream(), &source, &none, &[], &[]).unwrap_err().code, "nothing_to_compare");
     }
 
     #[test]

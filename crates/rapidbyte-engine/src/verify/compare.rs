@@ -161,6 +161,12 @@ pub(crate) fn verdict(counts: &Counts, complete: bool) -> Verdict {
     }
 }
 
+/// Whether a contract that leaves rows out may be the reason of all that differs. A key that it has left out can be there as an
+/// earlier run wrote it, where rows are written over or beside those of that run: `versions` says so.
+pub(crate) fn may_be_left_out(counts: &Counts, versions: bool) -> bool {
+    counts.extra == 0 && (counts.different == 0 || versions) && counts.missing + counts.different > 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +236,21 @@ mod tests {
         let (mut counts, mut keys) = (Counts::default(), Vec::new());
         count(&found, false, false, &mut counts, &mut keys, 0);
         assert_eq!((counts.missing, counts.extra, counts.different), (2, 3, 0));
+    }
+
+    #[test]
+    fn rows_left_out_are_missing_or_of_an_earlier_run() {
+        let counts = |missing, extra, different| Counts { missing, extra, different, ..Counts::default() };
+        for (found, replaced, merged) in [
+            (counts(1, 0, 0), true, true),
+            (counts(0, 0, 1), false, true),
+            (counts(1, 0, 1), false, true),
+            (counts(1, 1, 0), false, false),
+            (counts(0, 1, 0), false, false),
+            (counts(0, 0, 0), false, false),
+        ] {
+            assert_eq!((may_be_left_out(&found, false), may_be_left_out(&found, true)), (replaced, merged), "{found:?}");
+        }
     }
 
     #[test]

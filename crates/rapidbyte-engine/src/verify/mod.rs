@@ -9,14 +9,17 @@ mod report;
 
 pub use report::{Converted, Counts, Difference, FoundKey, LeftOut, StreamVerdict, Verdict, VerifyReport};
 
+use crate::contract::{self, Comparable};
 use crate::error::{Cause, EngineError, Stage};
 use crate::keeper::Keeper;
 use crate::kit::{Kit, Operator};
+use crate::listing;
 use crate::retry;
 use crate::run::load_kit;
 use crate::select::select;
 use crate::task::blocking;
 use rapidbyte_config::PipelinePlan;
+use rapidbyte_config::contract::Contract;
 use rapidbyte_types::{ConnectorError, Position, StreamContext, StreamName, SyncMode};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +44,7 @@ pub(crate) async fn verify(operator: &Operator, plan: &PipelinePlan, options: Ve
     comparable(&kit, &options)?;
     let selection = retry::again(plan.resources.max_retries, || select(&kit, plan)).await?;
     let streams = chosen(&selection.plan.streams, &options.streams)?;
+    let mut contracts = retry::again(plan.resources.max_retries, || contracts(&kit, &selection.plan, &streams)).await?;
     let positions = positions(plan, &streams).await?;
     let options = Arc::new(options);
     let width = Arc::new(Semaphore::new(plan.resources.parallelism as usize));
@@ -49,10 +53,11 @@ pub(crate) async fn verify(operator: &Operator, plan: &PipelinePlan, options: Ve
         let (kit, options, width, retries) =
             (Arc::clone(&kit), Arc::clone(&options), Arc::clone(&width), plan.resources.max_retries);
         let position = positions.get(&stream.name).cloned();
+        let contract = contracts.remove(&stream.name).unwrap_or_default();
         looks.spawn(async move {
             // The semaphore is never closed.
             let _turn = width.acquire_owned().await.ok();
-            let found = retry::again(retries, || look::compare(&kit, &stream, position.as_ref(), &options)).await;
+            let found = retry::again(retries, || look::compare(&kit, &stream, &contract, position.as_ref(), &options)).await;
             (index, found.map_err(|error| error.in_stream(&stream.name)))
         });
     }
@@ -95,6 +100,32 @@ fn comparable(kit: &Kit, options: &VerifyOptions) -> Result<(), EngineError> {
         }
     }
     Ok(())
+}
+
+/// What contracts leave of the comparison, of the streams that have one.
+///
+/// # Errors
+/// `contract_violation` and `contract_unusable` as of a run, `not_verifiable` where the source does not list a stream's columns.
+async fn contracts(
+    kit: &Arc<Kit>,
+    plan: &PipelinePlan,
+    streams: &[StreamContext],
+) -> Result<HashMap<StreamName, Comparable>, EngineError> {
+    let held: Vec<_> = streams.iter().filter_map(|stream| Some((stream, plan.contracts.get(&stream.name)?))).collect();
+    if held.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found = listing::list(kit).await?;
+    let comparable = |(stream, contract): (&StreamContext, &Arc<Contract>)| {
+        let bound = contract::held_to(contract, stream, listing::named(&found, &stream.name)).unwrap_or_else(|| {
+            let message = "the source does not list the stream's columns, so that it is not known what its contract changes";
+            Err(ConnectorError::config("not_verifiable", message)
+                .with_hint("name the stream with its namespace, as `rapidbyte discover <PIPELINE>` lists it"))
+        });
+        let fail = |error| EngineError::new(Stage::Contract, Cause::Connector(error)).in_stream(&stream.name);
+        Ok((stream.name.clone(), bound.map_err(fail)?.comparable()))
+    };
+    held.into_iter().map(comparable).collect()
 }
 
 /// The streams asked for.
