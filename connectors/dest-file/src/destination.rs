@@ -154,7 +154,8 @@ impl DestFile {
         publish::sweep(&control, &now, publish::Sweep::Orphans, now_ms())?;
         let Manifest { epoch, newest_generation, open, .. } = now;
         let receipts = open.iter().flat_map(|open| &open.receipts).map(|stored| stored.restore(0)).collect();
-        Ok(ClaimedStream { epoch, newest_generation, generation: open.map(|open| open.generation()), receipts })
+        let location = publish::location(&control, self.settings.format.extension());
+        Ok(ClaimedStream { epoch, newest_generation, generation: open.map(|open| open.generation()), receipts, location })
     }
 }
 

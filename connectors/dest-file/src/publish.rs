@@ -37,8 +37,12 @@ pub(crate) fn publish(control: &Control, request: &PublishRequest, extension: &s
     host_ffi::mark("dest.publish.after");
     sweep(control, &now, Sweep::Orphans, now_ms())?;
     let rows = now.published.map_or(0, |published| published.rows);
-    let place = control.disk.root().join(&control.folder).join(format!("*.{extension}"));
-    Ok(PublishSummary { rows, records_skipped: 0, location: place.to_string_lossy().into_owned() })
+    Ok(PublishSummary { rows, records_skipped: 0, location: location(control, extension) })
+}
+
+/// Where a person finds the files of a stream.
+pub(crate) fn location(control: &Control, extension: &str) -> String {
+    control.disk.root().join(&control.folder).join(format!("*.{extension}")).to_string_lossy().into_owned()
 }
 
 /// Fills the directory that is to become visible: what was visible before if the mode is append, and the generation's files.

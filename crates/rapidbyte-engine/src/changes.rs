@@ -221,7 +221,7 @@ impl Group<'_> {
             one.prepare(&load).await.map_err(|error| error.in_stream(&stream.name))?;
             let report = &mut reports[at];
             report.partitions = load.generation.partitions.len() as u64 + 1;
-            report.location = stream.target.to_string();
+            report.location = claimed.location;
             report.resumed |= resumed && !start.loaded;
             let left = if start.loaded { 1 } else { one.shares(&load).len() + 1 };
             self.run.observer.event(RunEvent::Planned { stream: &stream.name, partitions: left, resumed: report.resumed });

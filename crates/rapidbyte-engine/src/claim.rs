@@ -50,6 +50,7 @@ pub(crate) async fn claim(
             newest_generation: claimed.newest_generation,
             generation: claimed.generation,
             receipts: claimed.receipts,
+            location: claimed.location,
         });
     }
     Ok(believed)

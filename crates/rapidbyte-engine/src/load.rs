@@ -19,6 +19,8 @@ pub(crate) struct Claimed {
     pub(crate) newest_generation: u64,
     pub(crate) generation: Option<Generation>,
     pub(crate) receipts: Vec<Receipt>,
+    /// Where a person finds the rows.
+    pub(crate) location: String,
 }
 
 /// What the state store noted last for a stream.
@@ -49,6 +51,7 @@ pub(crate) fn given_up(claimed: Claimed, noted: Option<Noted>) -> (Claimed, Opti
         newest_generation: claimed.newest_generation.max(open),
         generation: None,
         receipts: Vec::new(),
+        location: claimed.location,
     };
     (claimed, noted.map(|noted| Noted { open: false, ..noted }))
 }
@@ -288,7 +291,7 @@ mod tests {
     }
 
     fn claimed(newest: u64, generation: Option<Generation>, receipts: Vec<Receipt>) -> Claimed {
-        Claimed { epoch: 9, newest_generation: newest, generation, receipts }
+        Claimed { epoch: 9, newest_generation: newest, generation, receipts, location: "here".into() }
     }
 
     #[test]

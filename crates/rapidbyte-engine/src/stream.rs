@@ -235,6 +235,7 @@ impl Attempt<'_> {
         let run = self.run;
         let print = OpenPrint::new(self.stream);
         let (pinned, next) = load::start_open_ended(&claimed, noted, &print).map_err(|why| self.stuck(why))?;
+        report.location.clone_from(&claimed.location);
         let plan = self.plan(pinned.clone(), planner).await?;
         if let Some(pinned) = &pinned
             && pinned.snapshot != plan.snapshot
@@ -263,7 +264,6 @@ impl Attempt<'_> {
         self.prepare(&load).await?;
         let shares = self.shares(&load);
         report.partitions = shares.len() as u64;
-        report.location = self.stream.target.to_string();
         run.observer.event(RunEvent::Planned { stream: &self.stream.name, partitions: shares.len(), resumed: false });
         let ends = self.move_shares(shares, report).await.map_err(|error| self.with_way_back(error))?;
         report.rows_published = report.rows_written;

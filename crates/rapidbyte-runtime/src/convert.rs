@@ -388,8 +388,14 @@ impl From<ClaimStream> for destination::ClaimStream {
 
 impl From<destination::ClaimedStream> for ClaimedStream {
     fn from(claimed: destination::ClaimedStream) -> Self {
-        let destination::ClaimedStream { epoch, newest_generation, generation, receipts } = claimed;
-        Self { epoch, newest_generation, generation: generation.map(Into::into), receipts: all(receipts) }
+        let destination::ClaimedStream { epoch, newest_generation, generation, receipts, location } = claimed;
+        Self {
+            epoch,
+            newest_generation,
+            generation: generation.map(Into::into),
+            receipts: all(receipts),
+            location: cut(location, MAX_TEXT),
+        }
     }
 }
 

@@ -56,12 +56,15 @@ impl DestinationInstance {
         let known: Vec<u64> = streams.iter().map(|stream| stream.known_epoch).collect();
         let request = exports::ClaimRequest { run: run.into(), streams: crate::convert::all(streams) };
         let claimed = call_fallible!(guest, call_timeout, exports.call_claim(&mut guest.store, &request))?;
-        let claimed: Vec<ClaimedStream> = crate::convert::all(claimed);
+        let mut claimed: Vec<ClaimedStream> = crate::convert::all(claimed);
         if claimed.len() != known.len() {
             return Err(violation(format!("`claim` answers for {} streams, {} were asked for", claimed.len(), known.len())));
         }
         if claimed.iter().zip(&known).any(|(stream, known)| stream.epoch <= *known) {
             return Err(violation("`claim` gives an epoch that is not above the known one".into()));
+        }
+        for stream in &mut claimed {
+            stream.location = guest.words(&stream.location);
         }
         Ok(claimed)
     }

@@ -86,6 +86,8 @@ pub struct ClaimedStream {
     pub generation: Option<Generation>,
     /// Its receipts.
     pub receipts: Vec<Receipt>,
+    /// Where a person finds the rows.
+    pub location: String,
 }
 
 /// Asks a destination to open a generation.

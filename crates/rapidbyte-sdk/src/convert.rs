@@ -398,12 +398,13 @@ pub(crate) fn claim_request_from_wit(request: wd::ClaimRequest) -> ClaimRequest 
 }
 
 pub(crate) fn claimed_to_wit(claimed: ClaimedStream) -> wd::ClaimedStream {
-    let ClaimedStream { epoch, newest_generation, generation, receipts } = claimed;
+    let ClaimedStream { epoch, newest_generation, generation, receipts, location } = claimed;
     wd::ClaimedStream {
         epoch,
         newest_generation,
         generation: generation.map(generation_to_wit),
         receipts: receipts.into_iter().map(receipt_to_wit).collect(),
+        location,
     }
 }
 

@@ -36,6 +36,8 @@ pub struct ClaimedStream {
     pub generation: Option<Generation>,
     /// The newest receipt of each of its partitions.
     pub receipts: Vec<Receipt>,
+    /// Where a person finds the rows that are visible, as `publish` says it: loads that go on are not published each time.
+    pub location: String,
 }
 
 /// A generation is to be opened.
@@ -116,6 +118,7 @@ pub trait Destination: Sized {
             newest_generation: 0,
             generation: None,
             receipts: Vec::new(),
+            location: stream.context.target.to_string(),
         };
         Ok(request.streams.iter().map(claimed).collect())
     }

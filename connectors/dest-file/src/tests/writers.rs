@@ -168,7 +168,8 @@ fn a_load_that_another_pipeline_discarded_is_not_taken_for_published() {
     assert_eq!(other.claim().unwrap().newest_generation, noted);
     let claimed = pipeline.claim().unwrap();
     assert_eq!(claimed.newest_generation, noted);
-    assert_eq!(pipeline.publish(claimed.epoch, noted).unwrap().rows, 130);
+    let published = pipeline.publish(claimed.epoch, noted).unwrap();
+    assert_eq!((published.rows, published.location), (130, claimed.location));
 }
 
 #[test]

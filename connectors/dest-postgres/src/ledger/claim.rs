@@ -142,7 +142,13 @@ fn claim_one(session: &mut Session, request: &ClaimRequest, index: usize, schema
         Some(generation) => receipt::newest(session, id, generation.number, u32::try_from(index).unwrap_or(u32::MAX))?,
         None => Vec::new(),
     };
-    Ok(ClaimedStream { epoch: parse(row, 1, "an epoch")?, newest_generation: parse(row, 2, "a generation")?, generation, receipts })
+    Ok(ClaimedStream {
+        epoch: parse(row, 1, "an epoch")?,
+        newest_generation: parse(row, 2, "a generation")?,
+        generation,
+        receipts,
+        location: target.to_string(),
+    })
 }
 
 fn mismatch(session: &mut Session, request: &ClaimRequest, key: &StreamKey) -> Result<ConnectorError, ConnectorError> {

@@ -33,7 +33,7 @@ fn rows_are_invisible_before_publish_and_a_second_publish_says_the_same() {
     let first = pipe.publish(2);
     assert_eq!(place.value("SELECT count(*) FROM orders"), "20");
     assert_eq!(pipe.publish(2), first);
-    pipe.claim();
+    assert_eq!(pipe.claim().location, first.location);
     assert_eq!(pipe.publish(2), first, "a later epoch is told the same");
     assert_eq!(place.value("SELECT count(*) FROM orders"), "20");
     let error = pipe.try_publish(1).unwrap_err();

@@ -89,7 +89,10 @@ fn a_load_and_every_change_after_it_arrive_once() {
          BEGIN; SAVEPOINT s; INSERT INTO items VALUES (601, 'gone', NULL, 1); ROLLBACK TO s; INSERT INTO items VALUES (602, 'kept', NULL, 'NaN'); COMMIT",
     );
     // 10 updates, 10 deletes, 4 keys changed, one more, one insert.
-    assert_eq!(run(&project), 26);
+    let changed = project.run().finish().success();
+    assert_eq!(moved(&changed), 26);
+    let places = ["/report/streams/0/location", "/report/streams/1/location"].map(|pointer| changed.at(pointer));
+    assert_eq!(places, ["public.items", "public.pairs"], "with the schema, as after a load");
     same();
     source.sql("TRUNCATE pairs; INSERT INTO pairs VALUES (7, 'z', 'null')");
     assert_eq!(run(&project), 1);

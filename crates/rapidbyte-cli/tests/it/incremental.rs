@@ -62,7 +62,9 @@ fn what_is_new_is_appended_once() {
     source.sql("INSERT INTO events SELECT i, '2026-02-01', NULL FROM generate_series(6001, 6010) i");
     // The destination knows how far it has come.
     fs::remove_dir_all(project.path(".rapidbyte")).expect("the state is there");
-    assert_eq!(moved(project.run().finish()), 10);
+    let run = project.run().finish();
+    assert_eq!(run.at("/report/streams/0/location"), "public.events");
+    assert_eq!(moved(run), 10);
     assert_eq!(source.hash("events"), destination.hash("events"));
     assert_eq!(moved(project.run().finish()), 0);
 }
@@ -138,7 +140,9 @@ fn files_are_published_at_each_commit() {
         let files = fs::read_dir(project.path("out/t")).expect("the stream's folder").flatten();
         files.map(|file| fs::read_to_string(file.path()).expect("text").lines().count()).sum::<usize>()
     };
-    assert_eq!(moved(project.run().finish()), 100);
+    let run = project.run().finish();
+    assert!(run.at("/report/streams/0/location").as_str().is_some_and(|place| place.ends_with("/out/t/*.jsonl")), "{}", run.told());
+    assert_eq!(moved(run), 100);
     assert_eq!(lines(), 100);
     source.sql("INSERT INTO t SELECT i, i - 200 FROM generate_series(101, 130) i");
     assert_eq!(moved(project.run().finish()), 30);

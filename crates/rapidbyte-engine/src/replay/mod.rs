@@ -287,7 +287,7 @@ async fn replay_stream(
             report.rows_skipped = moved.write.records_skipped;
             report.dead_letters = moved.letters();
             report.checkpoints = moved.durable.commits;
-            report.location = context.target.to_string();
+            report.location = claimed.location;
             publish.then_some(number)
         }
     };
@@ -371,7 +371,7 @@ mod tests {
     }
 
     fn claimed(newest: u64, generation: Option<Generation>, receipts: Vec<Receipt>) -> Claimed {
-        Claimed { epoch: 2, newest_generation: newest, generation, receipts }
+        Claimed { epoch: 2, newest_generation: newest, generation, receipts, location: "here".into() }
     }
 
     #[test]

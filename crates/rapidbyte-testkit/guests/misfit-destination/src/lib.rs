@@ -100,6 +100,7 @@ impl Guest for Misfit {
                 newest_generation: 0,
                 generation: None,
                 receipts: vec![],
+                location: String::new(),
             })
             .collect())
     }
