@@ -1,6 +1,7 @@
 //! Digests of a target's rows, for `verify`.
 
 use crate::PostgresDestination;
+use crate::changes::DELETED_AT;
 use crate::fault::from_server;
 use crate::names::target_of;
 use postgres_wire::{Connection, DigestedRows, HeldColumn, described, digest_method, held_columns, key_of, quote_ident};
@@ -16,8 +17,10 @@ pub(crate) struct View {
     connection: Connection,
     table: String,
     columns: Vec<HeldColumn>,
-    /// Of a log of changes the newest row of each key counts: the cursor that says which one that is.
+    /// Of a log of versions the newest row of each key counts: the cursor that says which one that is.
     newest_by: Option<String>,
+    /// Which rows are there; empty = all. Those that are marked as deleted are kept for people and not there any more.
+    present: String,
 }
 
 impl View {
@@ -42,8 +45,8 @@ impl View {
         act: impl FnOnce(&DigestedRows<'_>, &mut Connection) -> Result<T, ConnectorError>,
     ) -> Result<T, ConnectorError> {
         let from = self.from(request)?;
-        let Self { connection, columns, .. } = self;
-        act(&DigestedRows { from: &from, alias: ALIAS, condition: "", columns }, connection)
+        let Self { connection, columns, present, .. } = self;
+        act(&DigestedRows { from: &from, alias: ALIAS, condition: present, columns }, connection)
     }
 }
 
@@ -85,7 +88,9 @@ impl PostgresDestination {
         };
         let log = stream.sync_mode == SyncMode::Incremental && stream.write_mode == WriteMode::Append;
         let newest_by = stream.cursor_field.clone().filter(|cursor| log && columns.iter().any(|column| column.name == *cursor));
-        Ok(Some((View { connection, table, columns, newest_by }, pinned)))
+        let marked = stream.sync_mode == SyncMode::Cdc && columns.iter().any(|column| column.name == DELETED_AT);
+        let present = if marked { format!("{ALIAS}.{} IS NULL", quote_ident(DELETED_AT)?) } else { String::new() };
+        Ok(Some((View { connection, table, columns, newest_by, present }, pinned)))
     }
 }
 

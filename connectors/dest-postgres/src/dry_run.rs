@@ -3,6 +3,7 @@
 
 use crate::PostgresDestination;
 use crate::catalog::{self, Relation};
+use crate::changes;
 use crate::config::OwnConfig;
 use crate::evolution::{self, Ground};
 use crate::layout::{self, Layout};
@@ -94,6 +95,9 @@ fn effects(
     let PlannedStream { context, schema } = stream;
     let name = context.name.to_string();
     let mut layout = layout::plan(session, schema, &name, target, own.missing_types, false)?;
+    if (context.sync_mode, context.write_mode) == (SyncMode::Cdc, WriteMode::Append) {
+        layout.columns = changes::all_nullable(&layout.columns);
+    }
     let mut found = made(session, EffectKind::Create, |sql| match sql.starts_with("CREATE SCHEMA") {
         true => format!("the schema `{}` is made", target.schema),
         false => "a type of the source is made".to_owned(),
@@ -115,6 +119,9 @@ fn effects(
                 merge::require_unique(session, target, &key)?;
             }
         }
+    }
+    if context.sync_mode == SyncMode::Cdc {
+        found.extend(dressed(target, relation, context.write_mode, own)?);
     }
     // The schema is asked for by types and table alike.
     let mut seen = HashSet::new();
@@ -157,6 +164,17 @@ fn key_of(context: &StreamContext, layout: &Layout) -> Result<Vec<String>, Conne
         return merge::key_of(context, &layout.columns);
     }
     Ok(merge::source_key(&layout.columns))
+}
+
+/// The columns that a table of changes has beside the source's.
+fn dressed(target: &Table, relation: Option<&Relation>, mode: WriteMode, own: &OwnConfig) -> Result<Vec<Effect>, ConnectorError> {
+    let there = |name: &str| relation.is_some_and(|relation| relation.columns.iter().any(|known| known.name == name));
+    let lacking = changes::dresses(mode, own.deletes).iter().filter(|(name, _)| !there(name));
+    let added = |(name, sql): &(&str, &str)| {
+        let sql = changes::dressing(target, name, sql)?;
+        Ok(effect(EffectKind::Alter, format!("the column `{name}` of changes is added"), Some(sql)))
+    };
+    lacking.map(added).collect()
 }
 
 /// What becomes of a table that is there.
@@ -225,7 +243,8 @@ fn written(context: &StreamContext, exists: bool, key: &[String], skip_identical
     let key = key.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let when = match context.sync_mode {
         SyncMode::Incremental => "with each commit",
-        SyncMode::FullRefresh | SyncMode::Cdc => "in one act at the end",
+        SyncMode::FullRefresh => "in one act at the end",
+        SyncMode::Cdc => "those of the load in one act, changes with each commit",
     };
     match (context.write_mode, exists) {
         (WriteMode::Append, _) => format!("rows are added beside those that are there, {when}"),

@@ -7,7 +7,7 @@ mod target;
 
 pub(crate) use apply::{apply, empty};
 pub(crate) use rapidbyte_sdk::changes::{LSN, is_reserved as is_own};
-pub(crate) use target::{DELETED_AT, dress, ensure_target, log_truncate, remove_missing};
+pub(crate) use target::{DELETED_AT, dress, dresses, dressing, ensure_target, log_truncate, remove_missing};
 
 use crate::catalog::Relation;
 use crate::ledger::{Columns, LoadColumn};

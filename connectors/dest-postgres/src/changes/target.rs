@@ -14,24 +14,33 @@ use rapidbyte_sdk::{ConnectorError, WriteMode};
 /// When a row was deleted at the source, where deleted rows are kept.
 pub(crate) const DELETED_AT: &str = "_rb_deleted_at";
 
-/// Gives a table the columns of ours that it lacks. Rows of loads are inserts without a place in the log.
-pub(crate) fn dress(session: &mut Session, target: &Table, mode: WriteMode, deletes: Deletes) -> Result<(), ConnectorError> {
-    let wanted: &[(&str, &str)] = match (mode, deletes) {
+/// Columns of ours, each with its declaration. Rows of loads are inserts without a place in the log.
+pub(crate) fn dresses(mode: WriteMode, deletes: Deletes) -> &'static [(&'static str, &'static str)] {
+    match (mode, deletes) {
         (WriteMode::Append | WriteMode::Replace, _) => {
             &[(OP, "text DEFAULT 'insert'"), (LSN, "pg_lsn"), (SEQ, "bigint"), (COMMIT_TIME, "timestamptz"), (UNCHANGED, "text[]")]
         }
         (WriteMode::Upsert, Deletes::Soft) => &[(DELETED_AT, "timestamptz")],
         (WriteMode::Upsert, Deletes::Hard) => &[],
-    };
+    }
+}
+
+/// The statement that gives a table one of them.
+pub(crate) fn dressing(target: &Table, name: &str, sql: &str) -> Result<String, ConnectorError> {
+    Ok(format!("ALTER TABLE {} ADD COLUMN {} {sql}", target.quoted()?, quote_ident(name)?))
+}
+
+/// Gives a table those that it lacks.
+pub(crate) fn dress(session: &mut Session, target: &Table, mode: WriteMode, deletes: Deletes) -> Result<(), ConnectorError> {
     let quoted = target.quoted()?;
-    for (name, sql) in wanted {
+    for (name, sql) in dresses(mode, deletes) {
         // Whoever is not the owner may use a table that has them all.
         let there = session.query_params(
             "SELECT FROM pg_catalog.pg_attribute WHERE attrelid = $1::regclass AND attname = $2 AND NOT attisdropped",
             &[(&quoted).into(), (*name).into()],
         )?;
         if there.is_empty() {
-            session.run(&format!("ALTER TABLE {quoted} ADD COLUMN {} {sql}", quote_ident(name)?))?;
+            session.run(&dressing(target, name, sql)?)?;
         }
     }
     Ok(())

@@ -62,11 +62,11 @@ fn assert_told(run: &Finished, stream: usize, kind: &str, words: &str) {
     assert!(said, "{kind} {words}: {effects}");
 }
 
-/// The statements, run by hand elsewhere, declare what the run has declared.
+/// The statements, run by hand elsewhere in their order, declare what the run has declared.
 #[track_caller]
 fn assert_makes_the_same(planned: &Finished, by_hand: &Database<'_>, destination: &Database<'_>) {
     for stream in 0..planned.at("/streams").as_array().map_or(0, Vec::len) {
-        for statement in statements(planned, stream, &["create"]) {
+        for statement in statements(planned, stream, &["create", "alter"]) {
             by_hand.sql(&statement.replace("CREATE SCHEMA \"raw\"", "CREATE SCHEMA IF NOT EXISTS \"raw\""));
         }
     }
@@ -238,6 +238,26 @@ fn a_contract_is_told_and_shapes_the_statements() {
         // As the run says it.
         let run = project.run().finish().exit(8);
         assert!(run.at("/error/cause").as_str().is_some_and(|cause| cause.contains(words)), "{contract}: {}", run.told());
+    }
+}
+
+#[test]
+fn columns_of_changes_are_among_the_statements() {
+    let server = Postgres::shared();
+    let source = server.database("plan_changes_source");
+    source.sql("CREATE TABLE t (id int PRIMARY KEY, note text NOT NULL); INSERT INTO t VALUES (1, 'n')");
+    for (name, mode, deletes, added) in [("hard", "upsert", "hard", 0), ("soft", "upsert", "soft", 1), ("log", "append", "hard", 5)]
+    {
+        let destination = server.database(&format!("plan_changes_{name}"));
+        let config = format!("{}, deletes: {deletes}", destination.config());
+        let text = pipeline(&source.config(), &config, "{ name: public.t, sync_mode: cdc }", &format!("  write_mode: {mode}\n"));
+        let project = Project::with_pipeline(&text);
+        let planned = plan(&project).success();
+        assert_eq!(statements(&planned, 0, &["alter"]).len(), added, "{name}: {}", planned.told());
+        project.run().finish().success();
+        assert_makes_the_same(&planned, &server.database("plan_changes_by_hand"), &destination);
+        assert!(statements(&plan(&project).success(), 0, &["create", "alter"]).is_empty(), "{name}");
+        project.rapidbyte(&["teardown", "pipeline.yaml", "--yes"]).finish().success();
     }
 }
 

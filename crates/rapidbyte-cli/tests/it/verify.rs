@@ -339,6 +339,35 @@ fn a_contract_makes_no_differences() {
 }
 
 #[test]
+fn changes_are_compared_where_they_are_merged() {
+    let server = Postgres::shared();
+    let source = server.database("verify_changes_source");
+    for (mode, deletes) in [("upsert", "hard"), ("upsert", "soft"), ("append", "hard")] {
+        let destination = server.database("verify_changes_destination");
+        source.sql("DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 50) i");
+        let text = pipeline(&source, &destination, "{ name: public.t, sync_mode: cdc }", &format!("  write_mode: {mode}\n"));
+        let project = Project::with_pipeline(&text.replace("schema: public", &format!("schema: public, deletes: {deletes}")));
+        project.run().finish().success();
+        source.sql("DELETE FROM t WHERE id <= 5; UPDATE t SET v = 'w' WHERE id = 6; INSERT INTO t VALUES (51, 'v')");
+        if mode == "append" {
+            let refused = verify(&project, &[]).exit(3);
+            assert_eq!((refused.at("/error/code"), refused.at("/error/stream")), (json!("not_verifiable"), json!("public.t")));
+        } else {
+            // What the log says is not there yet.
+            verify(&project, &[]).exit(DIFFERENT);
+            project.run().finish().success();
+            let rows = if deletes == "soft" { "51" } else { "46" };
+            assert_eq!(destination.sql("SELECT count(*) FROM t"), rows);
+            let equal = verify(&project, &[]).success();
+            assert_eq!(equal.at("/streams/0/destination_rows"), 46, "{deletes}");
+            destination.sql("UPDATE t SET v = 'x' WHERE id = 7");
+            assert_eq!(keys(&verify(&project, &[]).exit(DIFFERENT), 0), ["different [\"7\"]"]);
+        }
+        project.rapidbyte(&["teardown", "pipeline.yaml", "--yes"]).finish().success();
+    }
+}
+
+#[test]
 fn an_incremental_stream_is_compared_up_to_its_place() {
     let server = Postgres::shared();
     for (mode, boundary) in [("append", "xact_horizon"), ("append", "none"), ("upsert", "xact_horizon"), ("upsert", "lookback(1)")]

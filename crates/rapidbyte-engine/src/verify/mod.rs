@@ -20,7 +20,7 @@ use crate::select::select;
 use crate::task::blocking;
 use rapidbyte_config::PipelinePlan;
 use rapidbyte_config::contract::Contract;
-use rapidbyte_types::{ConnectorError, Position, StreamContext, StreamName, SyncMode};
+use rapidbyte_types::{ConnectorError, Position, StreamContext, StreamName, SyncMode, WriteMode};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,6 +44,7 @@ pub(crate) async fn verify(operator: &Operator, plan: &PipelinePlan, options: Ve
     comparable(&kit, &options)?;
     let selection = retry::again(plan.resources.max_retries, || select(&kit, plan)).await?;
     let streams = chosen(&selection.plan.streams, &options.streams)?;
+    refuse_logs(&streams)?;
     let mut contracts = retry::again(plan.resources.max_retries, || contracts(&kit, &selection.plan, &streams)).await?;
     let positions = positions(plan, &streams).await?;
     let options = Arc::new(options);
@@ -100,6 +101,16 @@ fn comparable(kit: &Kit, options: &VerifyOptions) -> Result<(), EngineError> {
         }
     }
     Ok(())
+}
+
+/// Refuses streams whose table is a log of changes: it holds what rows once were, and those that are gone.
+fn refuse_logs(streams: &[StreamContext]) -> Result<(), EngineError> {
+    let is_log = |stream: &&StreamContext| (stream.sync_mode, stream.write_mode) == (SyncMode::Cdc, WriteMode::Append);
+    let Some(log) = streams.iter().find(is_log) else { return Ok(()) };
+    let message = "under `sync_mode: cdc` and `write_mode: append` the destination is a log of changes and no copy of the table";
+    let error = ConnectorError::config("not_verifiable", message)
+        .with_hint("`write_mode: upsert` keeps a copy that can be compared; `--stream` names the streams to compare");
+    Err(EngineError::new(Stage::Plan, Cause::Connector(error)).in_stream(&log.name))
 }
 
 /// What contracts leave of the comparison, of the streams that have one.
