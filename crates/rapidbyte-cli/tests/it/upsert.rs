@@ -56,3 +56,38 @@ fn a_full_refresh_is_merged_and_keeps_what_did_not_come() {
         "1old 2old 3old 4old 5old 6new 7old 8old 9old 10old 11new"
     );
 }
+
+#[test]
+fn a_key_of_which_a_part_is_not_read_merges_nothing() {
+    let server = Postgres::shared();
+    let (source, destination) = (server.database("part_source"), server.database("part_destination"));
+    source.sql(
+        "CREATE TABLE t (a int, b int, v text, PRIMARY KEY (a, b));
+         INSERT INTO t SELECT i / 10, i % 10, 'v' || i FROM generate_series(0, 99) i",
+    );
+    let with = |stream: &str, mode: &str, transforms: &str| {
+        Project::with_pipeline(&format!(
+            "version: \"1.0\"\npipeline: part\nsource:\n  use: source-postgres\n  config: {{ {} }}\n  streams: [ {{ name: t{stream} }} ]\n\
+             destination:\n  use: dest-postgres\n  config: {{ {} }}\n  write_mode: {mode}\n{transforms}",
+            source.config(),
+            destination.config()
+        ))
+    };
+    let masked = "transforms: [ { use: transform-mask, config: { fields: [b] } } ]\n";
+    let left_out = ", contract: { columns: { b: { type: utf8, on_violation: discard_column } } }";
+    // Rows that differ in the other part alone would become one.
+    for (stream, transforms) in [(", columns: [a, v]", ""), (", columns: [b, v]", ""), ("", masked), (left_out, "")] {
+        let case = format!("{stream}{transforms}");
+        let refused = with(stream, "upsert", transforms).run().finish();
+        assert_eq!(refused.at("/error/code"), "missing_primary_key", "{case}: {}", refused.told());
+        assert!(refused.at("/error/cause").as_str().is_some_and(|cause| cause.contains("not all columns")), "{}", refused.told());
+        let project = with(stream, "replace", transforms);
+        let planned = project.rapidbyte(&["plan", "pipeline.yaml"]).finish().success();
+        assert!(transforms == masked || !planned.stdout.contains("PRIMARY KEY"), "{case}: {}", planned.told());
+        project.run().finish().success();
+        assert_eq!(destination.sql("SELECT count(*) FROM t"), "100", "{case}");
+        destination.sql("DROP SCHEMA _rapidbyte CASCADE; DROP TABLE t");
+    }
+    with("", "upsert", "").run().finish().success();
+    assert_eq!(source.hash("t"), destination.hash("t"));
+}
