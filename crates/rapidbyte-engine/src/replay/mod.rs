@@ -6,7 +6,6 @@
 mod records;
 pub(crate) mod values;
 
-
 use crate::cancel::Cancel;
 use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};
