@@ -3,7 +3,7 @@
 use super::bind::{Bound, Column, LeftOut};
 use super::kinds::{plain, shown};
 use super::rule::Rule;
-use arrow_schema::{DataType, Field, SchemaRef};
+use arrow_schema::{DataType, FieldRef, SchemaRef};
 use rapidbyte_config::contract::OnViolation;
 use rapidbyte_types::DataErrorPolicy;
 use rapidbyte_types::arrow::split;
@@ -55,7 +55,7 @@ impl Bound {
     }
 }
 
-fn is_text(field: &Field) -> bool {
+fn is_text(field: &FieldRef) -> bool {
     matches!(plain(split::whole(field).data_type()), DataType::Utf8 | DataType::LargeUtf8)
 }
 
