@@ -5,6 +5,7 @@ use crate::copy::CopyOutError;
 use crate::error::Error;
 use crate::handshake::{unexpected, wire};
 use crate::transport::{Body, Fault};
+use rapidbyte_sdk::host_tcp::{NetCode, NetError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds from 1970 to 2000, where PostgreSQL begins to count.
@@ -71,13 +72,19 @@ impl LogStream {
                 let body = self.connection.transport.last().1.to_vec();
                 Err(CopyOutError::Wire(self.connection.recover(body)))
             }
+            // A server that is shut down ends its streams in order.
+            b'c' | b'C' => {
+                self.connection.transport.mark_broken();
+                let error = NetError {
+                    code: NetCode::Closed,
+                    message: "the server has ended the stream of its log, as it does when it is shut down".to_owned(),
+                    hint: None,
+                };
+                Err(CopyOutError::Wire(Error::Network { error, during: "reading its log" }))
+            }
             other => {
                 self.connection.transport.mark_broken();
-                Err(CopyOutError::Wire(if other == b'c' {
-                    Error::protocol("the server has ended the stream of its log")
-                } else {
-                    unexpected(other)
-                }))
+                Err(CopyOutError::Wire(unexpected(other)))
             }
         }
     }

@@ -142,6 +142,9 @@ pub(crate) struct PipelineArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) pipeline: PipelineArgs,
+    /// Goes on with the changes of its streams as they come, until Ctrl-C or SIGTERM; all of them have `sync_mode: cdc`
+    #[arg(long)]
+    pub(crate) follow: bool,
     /// Shows the first N rows of each stream that reached the destination in this run
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) peek: u32,

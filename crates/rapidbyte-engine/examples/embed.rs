@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         allowed_hosts: None,
     })?;
     let plan = PipelinePlan::load(pipeline.as_ref(), &|name| std::env::var(name).ok())?;
-    let options = RunOptions { cancel: Cancel::new(), observer: Arc::new(Talkative), peek_rows: 3 };
+    let options = RunOptions { cancel: Cancel::new(), observer: Arc::new(Talkative), follow: false, peek_rows: 3 };
     match engine.run(&plan, options).await {
         Ok(report) => {
             println!("{}", serde_json::to_string_pretty(&report)?);

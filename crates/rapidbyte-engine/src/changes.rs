@@ -4,6 +4,7 @@
 
 use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};
+use crate::follow;
 use crate::keeper::reset_all_command;
 use crate::load::{self, CHANGES, ChangesStart, Claimed, Fingerprint, OpenPrint};
 use crate::observe::RunEvent;
@@ -45,20 +46,29 @@ pub(crate) async fn load(
     let mut planner = None;
     let mut first: Option<String> = None;
     let mut attempt = 1;
+    // A tail that has moved on begins to count anew: attempts before that are forgiven.
+    let mut forgiven = 0;
     loop {
         let group = Group { run, streams, newest: &newest, attempt };
-        let mut failed = match group.go(claims, &mut planner, &mut reports).await {
+        let ended = group.go(claims, &mut planner, &mut reports).await;
+        if run.follow.as_ref().is_some_and(|follow| follow.settle(&mut reports)) {
+            forgiven = attempt - 1;
+            first = None;
+        }
+        let mut failed = match ended {
             Ok(output_closed) => return Ok((reports, output_closed)),
             Err(error) => error,
         };
         // A failed claim is a failed attempt too.
         claims = loop {
-            failed.attempts = attempt;
+            let tries = attempt - forgiven;
+            failed.attempts = tries;
             failed.first = first.clone().filter(|first| *first != failed.message());
             first = first.or_else(|| Some(failed.message()));
             let at = failed.stream.as_ref().and_then(|name| streams.iter().position(|stream| stream.name == *name)).unwrap_or(0);
-            let Some(wait) = retry::wait_for(&failed, attempt, run.max_retries) else { return Err(Failed { error: failed, at }) };
-            run.observer.event(RunEvent::Retrying { stream: &streams[at].name, attempt, wait, error: &failed });
+            let Some(wait) = retry::wait_for(&failed, tries, run.max_retries) else { return Err(Failed { error: failed, at }) };
+            let wait = if run.follow.is_some() { wait.min(follow::LONGEST_WAIT) } else { wait };
+            run.observer.event(RunEvent::Retrying { stream: &streams[at].name, attempt: tries, wait, error: &failed });
             tokio::time::sleep(wait).await;
             attempt += 1;
             reports.iter_mut().for_each(|report| report.attempts = attempt);
@@ -252,15 +262,28 @@ impl Group<'_> {
             partition: Partition { id: CHANGES.to_owned(), spec: Vec::new() },
             token: planned.first().map(|planned| planned.load.token.clone()).unwrap_or_default(),
             resume,
+            follow: run.follow.clone(),
         };
         let permit = run.tasks.acquire().await;
         let _permit = permit.map_err(|_| EngineError::internal(Stage::Engine, "tasks_closed", "the run has ended"))?;
-        let moved = task::run(&run.kit, share, Arc::clone(&run.state), Arc::clone(&run.observer), None, 0).await;
+        let observer = run.follow.as_ref().map_or_else(|| Arc::clone(&run.observer), |follow| follow.observer());
+        if let Some(follow) = &run.follow {
+            follow.set_under_way(true);
+            run.observer.event(RunEvent::Following);
+        }
+        let moved = task::run(&run.kit, share, Arc::clone(&run.state), observer, None, 0).await;
+        if let (Some(follow), Err(_)) = (&run.follow, &moved) {
+            follow.set_under_way(false);
+        }
         let moved = moved.map_err(|mut error| {
             tell_reset(&reset_all_command(&run.origin), &mut error);
             error
         })?;
         run.spend(&moved);
+        if run.follow.is_some() {
+            // What was seen to become durable counts, and is added where the attempt ends.
+            return Ok(moved.output_closed);
+        }
         for (at, report) in reports.iter_mut().enumerate() {
             report.add_of(&moved, at);
             report.rows_published = report.rows_written;

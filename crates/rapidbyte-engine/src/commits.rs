@@ -1,6 +1,7 @@
 //! Between the ends of a task: which barriers become commits, and what is done with their receipts.
 
 use crate::error::EngineError;
+use crate::follow;
 use crate::gate::CheckpointGate;
 use crate::letters;
 use crate::observe::{Observer, RunEvent};
@@ -40,8 +41,13 @@ pub(crate) struct ReadCount {
 
 impl Gate {
     pub(crate) fn new(share: &Share, sent: SentBarriers, observer: Arc<dyn Observer>) -> Self {
+        let (limits, now) = (&share.lead().stream.limits, Instant::now());
+        let checkpoint = match &share.follow {
+            Some(_) => CheckpointGate::following(limits, follow::COMMIT_EVERY, now),
+            None => CheckpointGate::new(limits, now),
+        };
         Self {
-            checkpoint: CheckpointGate::new(&share.lead().stream.limits, Instant::now()),
+            checkpoint,
             next_id: 0,
             sent,
             newest: Arc::new(Mutex::new(share.resume.clone())),
@@ -82,7 +88,23 @@ impl BarrierGate for Gate {
         if moved {
             self.open.window.store(true, Ordering::Release);
         }
-        if !self.checkpoint.barrier(Instant::now()) {
+        self.commit(position, Instant::now())
+    }
+}
+
+impl Gate {
+    /// The newest barrier, if it was left out, nothing came after it, and it is due by now.
+    pub(crate) fn remembered(&mut self, now: Instant) -> Option<(BarrierDecision, Position)> {
+        if self.open.rows.load(Ordering::Acquire) {
+            return None;
+        }
+        let position = lock(&self.newest).clone()?;
+        self.commit(&position, now).map(|decision| (decision, position))
+    }
+
+    fn commit(&mut self, position: &Position, now: Instant) -> Option<BarrierDecision> {
+        let waiting = lock(&self.sent).len();
+        if !self.checkpoint.barrier(self.open.window.load(Ordering::Acquire), waiting, now) {
             return None;
         }
         self.open.window.store(false, Ordering::Release);

@@ -10,6 +10,9 @@ pub(crate) struct CheckpointGate {
     bytes: u64,
     rows: u64,
     every: Duration,
+    /// Only what has come is committed, and by the clock only while no commit is under way: a slow destination gets fewer and
+    /// larger ones.
+    follows: bool,
     seen_bytes: u64,
     seen_rows: u64,
     since: Instant,
@@ -21,10 +24,20 @@ impl CheckpointGate {
             bytes: limits.checkpoint_interval_bytes,
             rows: limits.checkpoint_interval_rows,
             every: Duration::from_secs(limits.checkpoint_interval_seconds),
+            follows: false,
             seen_bytes: 0,
             seen_rows: 0,
             since: now,
         }
+    }
+
+    /// For a read that does not end: what has come waits no longer than `at_most`, where the intervals say nothing of time.
+    pub(crate) fn following(limits: &Limits, at_most: Duration, now: Instant) -> Self {
+        let made = Self::new(limits, now);
+        let every = if made.every.is_zero() { at_most } else { made.every };
+        // What comes first is committed at once.
+        let since = now.checked_sub(every).unwrap_or(now);
+        Self { every, follows: true, since, ..made }
     }
 
     /// A batch went by.
@@ -33,11 +46,12 @@ impl CheckpointGate {
         self.seen_bytes += bytes;
     }
 
-    /// A barrier has come; says whether it is due.
-    pub(crate) fn barrier(&mut self, now: Instant) -> bool {
-        let due = (self.bytes > 0 && self.seen_bytes >= self.bytes)
-            || (self.rows > 0 && self.seen_rows >= self.rows)
-            || (!self.every.is_zero() && now.duration_since(self.since) >= self.every);
+    /// A barrier has come, or is looked at again; says whether it is due. `open`: something has come since the last commit. `waiting`:
+    /// commits that are under way.
+    pub(crate) fn barrier(&mut self, open: bool, waiting: usize, now: Instant) -> bool {
+        let by_size = (self.bytes > 0 && self.seen_bytes >= self.bytes) || (self.rows > 0 && self.seen_rows >= self.rows);
+        let by_time = !self.every.is_zero() && now.duration_since(self.since) >= self.every;
+        let due = if self.follows { open && (by_size || (by_time && waiting == 0)) } else { by_size || by_time };
         if due {
             self.seen_bytes = 0;
             self.seen_rows = 0;
@@ -66,11 +80,11 @@ mod tests {
             let start = Instant::now();
             let mut gate = CheckpointGate::new(&limits, start);
             gate.batch(5, 50);
-            assert!(!gate.barrier(start + Duration::from_millis(500)));
+            assert!(!gate.barrier(true, 0, start + Duration::from_millis(500)));
             gate.batch(5, 50);
-            assert!(gate.barrier(start + Duration::from_millis(1000)));
+            assert!(gate.barrier(true, 0, start + Duration::from_millis(1000)));
             gate.batch(5, 50);
-            assert!(!gate.barrier(start + Duration::from_millis(1500)));
+            assert!(!gate.barrier(true, 0, start + Duration::from_millis(1500)));
         }
     }
 
@@ -79,6 +93,23 @@ mod tests {
         let start = Instant::now();
         let mut gate = CheckpointGate::new(&limits(0, 0, 0), start);
         gate.batch(u64::MAX / 2, u64::MAX / 2);
-        assert!(!gate.barrier(start + Duration::from_secs(10_000)));
+        assert!(!gate.barrier(true, 0, start + Duration::from_secs(10_000)));
+    }
+
+    #[test]
+    fn what_is_followed_is_committed_soon_and_one_at_a_time() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut gate = CheckpointGate::following(&limits(0, 10, 0), second, start);
+        assert!(gate.barrier(true, 0, start), "what comes first waits for nothing");
+        assert!(!gate.barrier(true, 0, start + second / 2));
+        assert!(!gate.barrier(false, 0, start + second), "nothing has come");
+        assert!(!gate.barrier(true, 1, start + second), "one is under way");
+        gate.batch(10, 1);
+        assert!(gate.barrier(true, 1, start + second), "so many rows wait for nobody");
+        let mut slow = CheckpointGate::following(&limits(0, 0, 5), second, start);
+        assert!(slow.barrier(true, 0, start));
+        assert!(!slow.barrier(true, 0, start + second * 2));
+        assert!(slow.barrier(true, 0, start + second * 5));
     }
 }

@@ -9,7 +9,7 @@ use rapidbyte_config::{ConfigGrants, ConnectorPlan, PipelinePlan, Redactor, Secr
 use rapidbyte_runtime::{
     Compression, Connector, DestinationInstance, DigestInstance, DryRunInstance, EventReceiver, EventSender, Grants, HostPattern,
     HostTimings, InstanceLimits, InstanceOptions, LinkOptions, MemoryBudget, MemoryPool, NoState, Runtime, SourceInstance,
-    StateAccess, StateMark, StdoutMode, TransformInstance, link,
+    StateAccess, StateMark, StdoutMode, TelemetrySink, TransformInstance, link,
 };
 use rapidbyte_types::{ConnectorError, DataErrorPolicy, NullCursorPolicy, Policies, StreamContext, SyncMode};
 use sha2::{Digest, Sha256};
@@ -124,6 +124,11 @@ impl Kit {
         &self.source.connector.manifest().id
     }
 
+    /// Whether the source's manifest names an ability.
+    pub(crate) fn source_has(&self, feature: &str) -> bool {
+        self.source.connector.manifest().has_feature(feature)
+    }
+
     pub(crate) fn destination_name(&self) -> &str {
         &self.destination.name
     }
@@ -226,6 +231,20 @@ impl Kit {
         state: &Arc<dyn StateAccess>,
     ) -> Result<SourceInstance, EngineError> {
         SourceInstance::open(&self.source.connector, &self.options(&self.source, stream, state))
+            .await
+            .map_err(|error| EngineError::guest(Stage::Source, error).in_connector(&self.source.name))
+    }
+
+    /// A source that follows, whose metrics somebody wants.
+    pub(crate) async fn open_follower(
+        &self,
+        stream: &StreamContext,
+        state: &Arc<dyn StateAccess>,
+        telemetry: Arc<dyn TelemetrySink>,
+    ) -> Result<SourceInstance, EngineError> {
+        let mut options = self.options(&self.source, Some(stream), state);
+        options.telemetry = telemetry;
+        SourceInstance::open(&self.source.connector, &options)
             .await
             .map_err(|error| EngineError::guest(Stage::Source, error).in_connector(&self.source.name))
     }

@@ -30,7 +30,7 @@
 //!     allowed_hosts: None,
 //! })?;
 //! let plan = PipelinePlan::load("pipeline.yaml".as_ref(), &|name| std::env::var(name).ok())?;
-//! let options = RunOptions { cancel: Cancel::new(), observer: Arc::new(Unobserved), peek_rows: 0 };
+//! let options = RunOptions { cancel: Cancel::new(), observer: Arc::new(Unobserved), follow: false, peek_rows: 0 };
 //! let report = engine.run(&plan, options).await?;
 //! println!("{} streams in {:?}", report.streams.len(), report.duration);
 //! # Ok(())
@@ -43,6 +43,7 @@ mod claim;
 mod commits;
 mod contract;
 mod error;
+mod follow;
 mod gate;
 mod guest_state;
 mod inspect;

@@ -70,6 +70,13 @@ pub enum RunEvent<'a> {
         /// Why.
         error: &'a EngineError,
     },
+    /// The loads are done, and changes are read as they come until the run is asked to stop. Again after each failure.
+    Following,
+    /// How long ago the newest change that is durable was committed at the source. Comes with commits of a run that follows.
+    Lag {
+        /// By the clocks of both machines.
+        lag: Duration,
+    },
     /// The first rows that reached the destination in this run.
     Peek {
         /// Their stream.

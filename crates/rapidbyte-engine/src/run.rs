@@ -4,6 +4,7 @@ use crate::cancel::Cancel;
 use crate::changes;
 use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};
+use crate::follow::{self, Follow};
 use crate::kit::{Kit, Operator};
 use crate::load::Claimed;
 use crate::observe::{Observer, RunEvent};
@@ -32,6 +33,9 @@ pub struct RunOptions {
     pub cancel: Cancel,
     /// Who watches.
     pub observer: Arc<dyn Observer>,
+    /// Goes on with the changes of its streams, all of them `sync_mode: cdc`, until it is asked to stop. That is its good end once
+    /// the loads are done; what is durable by then is in the report.
+    pub follow: bool,
     /// Rows of each stream to show; 0 = none.
     pub peek_rows: usize,
 }
@@ -63,7 +67,10 @@ pub(crate) struct Begun {
 
 pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOptions) -> Result<RunReport, EngineError> {
     let started = Instant::now();
-    let RunOptions { cancel, observer, peek_rows } = options;
+    let RunOptions { cancel, observer, follow, peek_rows } = options;
+    if follow {
+        follow::refuse(plan)?;
+    }
     let cancelled = || EngineError::new(Stage::Engine, Cause::Cancelled);
     let begun = tokio::select! {
         biased;
@@ -73,12 +80,13 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
     let settled = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(cancelled()),
-        settled = settle(&begun, plan) => settled,
+        settled = settle(&begun, plan, follow) => settled,
     };
     let (source_identity, streams, contracts) = match settled {
         Ok((identity, PipelinePlan { streams, contracts, .. })) => (Ok(identity), streams, contracts),
         Err(error) => (Err(error), Vec::new(), HashMap::new()),
     };
+    let follow = follow.then(|| Arc::new(Follow::new(cancel.clone(), Arc::clone(&observer))));
     let run = Arc::new(Run {
         kit: Arc::clone(&begun.kit),
         state: Arc::clone(&begun.state),
@@ -90,6 +98,7 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
         tasks: Arc::new(Semaphore::new(begun.kit.parallelism() as usize)),
         max_retries: plan.resources.max_retries,
         peek_rows,
+        follow,
         contracts,
         spent: Mutex::new(Timings::default()),
     });
@@ -99,7 +108,7 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
             observer.event(RunEvent::Started { run_id: &begun.context.run_id, pipeline: &plan.pipeline, streams: streams.len() });
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => Err(cancelled()),
+                () = follow::cut(&cancel, run.follow.as_deref()) => Err(cancelled()),
                 results = async {
                     replay::go_on(&begun, plan, &observer).await?;
                     move_streams(&run, &streams).await
@@ -143,7 +152,10 @@ pub(crate) async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Be
 }
 
 /// Asks the source what data it leads to, and which streams the plan's patterns stand for: the plan with streams alone.
-async fn settle(begun: &Begun, plan: &PipelinePlan) -> Result<(String, PipelinePlan), EngineError> {
+async fn settle(begun: &Begun, plan: &PipelinePlan, follow: bool) -> Result<(String, PipelinePlan), EngineError> {
+    if follow {
+        follow::able(&begun.kit)?;
+    }
     let identity = settle_identity(begun, plan).await?;
     let selection = retry::again(plan.resources.max_retries, || select::select(&begun.kit, plan)).await?;
     for (pattern, exclusion) in &selection.idle {

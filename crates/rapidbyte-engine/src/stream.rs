@@ -2,6 +2,7 @@
 
 use crate::claim::claim;
 use crate::error::{Cause, EngineError, Stage};
+use crate::follow::Follow;
 use crate::keeper::reset_command;
 use crate::kit::Kit;
 use crate::letters;
@@ -40,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) tasks: Arc<Semaphore>,
     pub(crate) max_retries: u32,
     pub(crate) peek_rows: usize,
+    /// Its changes are followed until it is asked to stop.
+    pub(crate) follow: Option<Arc<Follow>>,
     /// What streams are held to, by their name.
     pub(crate) contracts: HashMap<StreamName, Arc<Contract>>,
     /// What connectors spent, summed as tasks end.
@@ -385,6 +388,7 @@ impl Attempt<'_> {
                 members: vec![Member { stream: self.stream.clone(), epoch: load.epoch, generation: number, receipt }],
                 partition: partition.clone(),
                 token: load.token.clone(),
+                follow: None,
             }
         };
         let unfinished = |share: &Share| !share.lead().receipt.as_ref().is_some_and(|receipt| receipt.last);

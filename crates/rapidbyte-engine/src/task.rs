@@ -3,6 +3,7 @@
 use crate::commits::{Acks, Gate, Mirrored, ReadCount, SentBarriers, lock, mirror};
 use crate::contract::Enforcer;
 use crate::error::{Cause, EngineError, Stage};
+use crate::follow::{Follow, SharedGate};
 use crate::guest_state::GuestState;
 use crate::kit::Kit;
 use crate::load;
@@ -48,6 +49,8 @@ pub(crate) struct Share {
     pub(crate) token: Vec<u8>,
     /// Where reading goes on.
     pub(crate) resume: Option<Position>,
+    /// The read does not end by itself.
+    pub(crate) follow: Option<Arc<Follow>>,
 }
 
 impl Share {
@@ -171,9 +174,15 @@ pub(crate) async fn run(
     let acks = Acks::new(&share, sent, acked);
     stages.spawn(write(Arc::clone(kit), share.clone(), guest_state, next, acks));
     let ends = !share.open_ended();
+    let follow = share.follow.clone();
     stages.spawn(async move { mirror(receipts, share, state, observer, durable).await.map(Ended::Mirrored) });
 
-    collect(stages, ends).await
+    let Some(follow) = follow else { return collect(stages, ends).await };
+    tokio::select! {
+        moved = collect(stages, ends) => moved,
+        // What is not durable by now comes again in the next run.
+        () = follow.overdue() => Ok(Moved::default()),
+    }
 }
 
 /// Moves rows that no source reads: the events, then the partition's last commit.
@@ -264,23 +273,40 @@ async fn read(
     let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
     let (newest, ids, open, read) =
         (Arc::clone(&gate.newest), Arc::clone(&gate.ids), Arc::clone(&gate.open), Arc::clone(&gate.read));
-    let mut source = kit.open_source(Some(&share.lead().stream), &guest_state).await?;
+    let mut source = match &share.follow {
+        Some(follow) => kit.open_follower(&share.lead().stream, &guest_state, follow.telemetry()).await?,
+        None => kit.open_source(Some(&share.lead().stream), &guest_state).await?,
+    };
     let request = ReadRequest {
         run: share.run.clone(),
         streams: share.streams(),
         partition: (!share.of_changes()).then(|| share.partition.clone()),
         token: share.token.clone(),
         resume: share.resume.clone(),
-        follow: false,
+        follow: share.follow.is_some(),
     };
     let settled = durable.clone();
-    let summary = source.read(request, out.clone(), Box::new(gate), durable).await.map_err(fail)?;
-    if share.open_ended() && open.rows.load(Ordering::Acquire) {
+    let summary = match &share.follow {
+        None => Some(source.read(request, out.clone(), Box::new(gate), durable).await.map_err(fail)?),
+        Some(follow) => {
+            let gate = SharedGate::new(gate);
+            tokio::select! {
+                biased;
+                () = follow.stopped() => None,
+                summary = source.read(request, out.clone(), Box::new(gate.clone()), durable) => Some(summary.map_err(fail)?),
+                never = gate.pace(&out) => match never {},
+            }
+        }
+    };
+    let stopped = summary.is_none();
+    // Rows after the newest barrier can't be committed; what was stopped among them reads them again.
+    if !stopped && share.open_ended() && open.rows.load(Ordering::Acquire) {
         let message = "the source ended without a barrier after its last rows, so that nothing says where the next run goes on";
         return Err(EngineError::internal(Stage::Source, "missing_barrier", message).in_connector(kit.source_name()));
     }
     let mut events = vec![Event::End];
-    if !share.open_ended() || open.window.load(Ordering::Acquire) {
+    let is_marked = !open.rows.load(Ordering::Acquire);
+    if !share.open_ended() || (is_marked && open.window.load(Ordering::Acquire)) {
         let id = ids.load(Ordering::Acquire) + 1;
         let position = lock(&newest).clone();
         lock(&sent).push((id, position.clone()));
@@ -290,13 +316,15 @@ async fn read(
     for event in events {
         out.send(event).await.map_err(|error| EngineError::guest(Stage::Source, error.into()))?;
     }
+    let emitted = |count: &ReadCount| (count.rows.load(Ordering::Relaxed), count.bytes.load(Ordering::Relaxed));
+    let emitted: Vec<(u64, u64)> = read.iter().map(emitted).collect();
+    let Some(summary) = summary else { return Ok(Ended::Read(ReadSummary::default(), emitted)) };
     if share.of_changes() {
         let end = lock(&newest).clone();
         confirm(&mut source, end, settled).await.map_err(fail)?;
     }
     source.close().await.map_err(fail)?;
-    let emitted = |count: &ReadCount| (count.rows.load(Ordering::Relaxed), count.bytes.load(Ordering::Relaxed));
-    Ok(Ended::Read(summary, read.iter().map(emitted).collect()))
+    Ok(Ended::Read(summary, emitted))
 }
 
 /// Tells the source what may be let go, once every stream of the share has a receipt for it.

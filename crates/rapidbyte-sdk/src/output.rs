@@ -7,6 +7,7 @@ use crate::{
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// A schema that has been announced; batches name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,9 +19,19 @@ pub struct SchemaId {
 /// The most bytes that the frame of a batch takes for each column, beside its values.
 const FRAME_BYTES_PER_COLUMN: u64 = 512;
 
+/// How long an offer waits where nothing else is to be done meanwhile.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What is done now and then while there is no room.
+struct Meanwhile {
+    every: Duration,
+    act: Box<dyn FnMut() -> Result<(), ConnectorError>>,
+}
+
 /// What both outputs share: schemas announced and batches encoded.
 #[derive(Default)]
 struct Emitter {
+    meanwhile: Option<Meanwhile>,
     encoders: HashMap<SchemaId, BatchEncoder>,
     next_id: HashMap<u32, u32>,
     records: u64,
@@ -52,7 +63,17 @@ impl Emitter {
         self.records += u64::from(rows);
         self.bytes += ipc.len() as u64;
         self.batches += 1;
-        host_ffi::emit_batch(schema.stream, schema.id, rows, ipc)
+        self.until_taken(|wait| host_ffi::offer_batch(schema.stream, schema.id, rows, &ipc, wait))
+    }
+
+    /// Offers until it was taken.
+    fn until_taken(&mut self, mut offer: impl FnMut(Duration) -> Result<bool, ConnectorError>) -> Result<(), ConnectorError> {
+        while !offer(self.meanwhile.as_ref().map_or(LONG, |meanwhile| meanwhile.every))? {
+            if let Some(meanwhile) = &mut self.meanwhile {
+                (meanwhile.act)()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -69,6 +90,12 @@ impl SourceOutput {
         Self::default()
     }
 
+    /// While a call of this output waits for room, `act` is called about every `every`: the way to keep a session alive under
+    /// back-pressure. An error of it ends the call. Takes the place of the one named before.
+    pub fn meanwhile(&mut self, every: Duration, act: impl FnMut() -> Result<(), ConnectorError> + 'static) {
+        self.emitter.meanwhile = Some(Meanwhile { every, act: Box::new(act) });
+    }
+
     /// Announces the columns of the batches to come. A changed schema is announced again and gets an id of its own.
     pub fn schema(&mut self, stream: u32, schema: SchemaRef) -> Result<SchemaId, ConnectorError> {
         self.emitter.schema(stream, schema)
@@ -82,22 +109,22 @@ impl SourceOutput {
     /// Reading could go on from `position`: everything emitted so far lies at or before it.
     pub fn barrier(&mut self, position: &Position) -> Result<(), ConnectorError> {
         self.barriers += 1;
-        host_ffi::emit_barrier(position)
+        self.emitter.until_taken(|wait| host_ffi::offer_barrier(position, wait))
     }
 
     /// Rows that could not be read. The host counts them.
     pub fn dead_letters(&mut self, letters: &[DeadLetter]) -> Result<(), ConnectorError> {
-        host_ffi::emit_dlq_records(letters)
+        self.emitter.until_taken(|wait| host_ffi::offer_dlq_records(letters, wait))
     }
 
     /// The stream was emptied at the source.
     pub fn truncate(&mut self, truncate: &Truncate) -> Result<(), ConnectorError> {
-        host_ffi::emit_truncate(truncate)
+        self.emitter.until_taken(|wait| host_ffi::offer_truncate(truncate, wait))
     }
 
     /// The keys of the range are replaced by the batches up to the next event of another kind.
     pub fn replace_range(&mut self, stream: u32, range: &KeyRange) -> Result<(), ConnectorError> {
-        host_ffi::emit_range(stream, range)
+        self.emitter.until_taken(|wait| host_ffi::offer_range(stream, range, wait))
     }
 
     /// Counts rows left out by policy.
@@ -217,5 +244,33 @@ impl TransformOutput {
             batches_emitted: self.emitter.batches,
             records_skipped: self.skipped,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CursorType;
+    use crate::testing::{Emitted, FakeHost};
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    #[test]
+    fn something_is_done_while_there_is_no_room() {
+        let host = FakeHost::install();
+        let mut output = host.source_output();
+        let done = Rc::new(Cell::new(0));
+        let count = Rc::clone(&done);
+        output.meanwhile(Duration::from_millis(1), move || {
+            count.set(count.get() + 1);
+            if count.get() < 3 { Ok(()) } else { Err(ConnectorError::internal("lost", "the session was lost")) }
+        });
+        let position = Position::new(CursorType::Lsn, "0/1");
+        host.full_for(2);
+        output.barrier(&position).unwrap();
+        assert_eq!((done.get(), host.emitted()), (2, vec![Emitted::Barrier(position.clone())]));
+        host.full_for(5);
+        assert_eq!(output.barrier(&position).unwrap_err().code, "lost");
+        assert_eq!(host.emitted().len(), 1, "nothing was taken");
     }
 }

@@ -84,9 +84,20 @@ pub(crate) struct Host {
     marks: Vec<String>,
     crash_at: Option<(String, usize)>,
     fail_emits_after: Option<usize>,
+    /// Offers still to be turned down.
+    full: usize,
 }
 
 impl Host {
+    /// Takes what is offered, unless there is no room.
+    pub(crate) fn offer(&mut self, what: impl FnOnce() -> Emitted) -> Result<bool, ConnectorError> {
+        if self.full > 0 {
+            self.full -= 1;
+            return Ok(false);
+        }
+        self.emit(what()).map(|()| true)
+    }
+
     pub(crate) fn emit(&mut self, what: Emitted) -> Result<(), ConnectorError> {
         if self.fail_emits_after.is_some_and(|limit| self.emitted.len() >= limit) {
             return Err(ConnectorError::internal("closed", "the next stage has ended"));
@@ -226,6 +237,11 @@ impl FakeHost {
     /// Lets emits fail once so many have been taken, as when the next stage has ended.
     pub fn fail_emits_after(&self, count: usize) {
         self.host.borrow_mut().fail_emits_after = Some(count);
+    }
+
+    /// The next `count` offers of batches, barriers and the like find no room, each as if it had waited in vain.
+    pub fn full_for(&self, count: usize) {
+        self.host.borrow_mut().full = count;
     }
 
     /// What [`host_ffi::durable_position`](crate::host_ffi::durable_position) says.

@@ -19,7 +19,7 @@ use rapidbyte_sdk::{
     ConnectorError, ErrorScope, ReadPerf, ReadRequest, ReadSummary, SourceOutput, StreamContext, SyncMode, Truncate, host_ffi,
 };
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Changes are handed on from here on, in the middle of a transaction too.
 const BATCH_ROWS: usize = 10_000;
@@ -42,10 +42,14 @@ pub(super) struct Reader<'a> {
     tables: Vec<Table<'a>>,
     by_oid: HashMap<u32, usize>,
     pub(super) connect: ConnectConfig,
-    catalog: &'a mut Connection,
+    pub(super) catalog: &'a mut Connection,
     output: &'a mut SourceOutput,
     /// Everything before was taken in.
     pub(super) covered: Lsn,
+    /// The newest barrier, and when it was handed on.
+    pub(super) marked: Option<(Lsn, Instant)>,
+    /// When the newest transaction with rows was committed, in microseconds since 2000.
+    pub(super) committed: Option<i64>,
     open: Option<Open>,
     /// The last change taken in, by commit and place.
     last: (Lsn, i64),
@@ -104,6 +108,8 @@ pub(crate) fn read(
         catalog,
         output,
         covered: resume.unwrap_or(confirmed),
+        marked: None,
+        committed: None,
         open: None,
         last: (Lsn(0), 0),
         waiting_rows: 0,
@@ -261,6 +267,9 @@ impl Reader<'_> {
                     return Ok(());
                 }
                 self.covered = self.covered.max(end);
+                if self.has_unmarked() {
+                    self.committed = Some(open.of.time);
+                }
                 // A transaction that was split ends with a barrier too.
                 if self.is_full() || self.unmarked { self.barrier() } else { Ok(()) }
             }
@@ -363,7 +372,14 @@ impl Reader<'_> {
     pub(super) fn barrier(&mut self) -> Result<(), ConnectorError> {
         self.flush()?;
         self.unmarked = false;
-        self.output.barrier(&self.covered.position())
+        self.output.barrier(&self.covered.position())?;
+        self.marked = Some((self.covered, Instant::now()));
+        Ok(())
+    }
+
+    /// What is done while the destination takes nothing.
+    pub(super) fn meanwhile(&mut self, every: Duration, act: impl FnMut() -> Result<(), ConnectorError> + 'static) {
+        self.output.meanwhile(every, act);
     }
 
     fn flush(&mut self) -> Result<(), ConnectorError> {

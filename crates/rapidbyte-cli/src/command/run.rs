@@ -27,7 +27,7 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> Outcome {
     // Rows and a moving display on one terminal would write over each other.
     let can_move = context.can_move && !(rows_on_stdout && std::io::stdout().is_terminal());
     let watch = Arc::new(Watch::new(observer(context, can_move)));
-    let result = execute(&loaded, &watch, args.peek as usize).await;
+    let result = execute(&loaded, &watch, args).await;
     // The moving display goes away before anything else is said.
     let peeks = watch.close();
     let report = result?;
@@ -40,9 +40,10 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> Outcome {
     shown.and(skipped)
 }
 
-async fn execute(loaded: &Loaded, watch: &Arc<Watch>, peek_rows: usize) -> Outcome<RunReport> {
+async fn execute(loaded: &Loaded, watch: &Arc<Watch>, args: &RunArgs) -> Outcome<RunReport> {
     let cancel = Cancel::new();
-    let options = RunOptions { cancel: cancel.clone(), observer: watch.clone(), peek_rows };
+    let (follow, peek_rows) = (args.follow, args.peek as usize);
+    let options = RunOptions { cancel: cancel.clone(), observer: watch.clone(), follow, peek_rows };
     let run = loaded.engine.run(&loaded.plan, options);
     tokio::pin!(run);
     let result = tokio::select! {

@@ -45,8 +45,9 @@ impl Bars {
     fn total(&self, state: &State, now: Instant) {
         let (rows, bytes) = state.tallies.total();
         let elapsed = now.duration_since(self.began);
+        let lag = state.tallies.lag.map_or_else(String::new, |lag| format!(" · {} behind the source", amounts::duration(lag)));
         state.total.set_message(format!(
-            "total: {} of {} · {} rows · {} · {} rows/s · {}",
+            "total: {} of {} · {} rows · {} · {} rows/s · {}{lag}",
             state.done,
             amounts::counted(state.streams as u64, "stream"),
             amounts::count(rows),
@@ -135,6 +136,11 @@ impl Observer for Bars {
             RunEvent::Published { stream, rows, location } => {
                 let rows = state.tallies.of_load(stream, rows);
                 self.end(state, stream, now, &format!("{} published at {location}", amounts::counted(rows, "row")));
+            }
+            RunEvent::Following => self.say("following the changes; Ctrl-C ends it"),
+            RunEvent::Lag { lag } => {
+                state.tallies.lag = Some(lag);
+                self.total(state, now);
             }
             RunEvent::Failed { stream, .. } => self.end(state, stream, now, "failed"),
             RunEvent::Peek { .. } => {}

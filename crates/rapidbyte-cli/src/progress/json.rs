@@ -31,8 +31,19 @@ impl JsonLines {
                 tallies.begin(stream, now);
                 json!({ "event": "planned", "stream": stream.to_string(), "partitions": partitions, "resumed": resumed })
             }
-            RunEvent::Read { stream, rows, bytes } => progress(stream, &tallies.read(stream, *rows, *bytes, now)?),
-            RunEvent::Committed { stream, rows, bytes } => progress(stream, &tallies.committed(stream, *rows, *bytes, now)?),
+            RunEvent::Read { stream, rows, bytes } => {
+                let tally = tallies.read(stream, *rows, *bytes, now)?;
+                progress(stream, &tally, tallies.lag)
+            }
+            RunEvent::Committed { stream, rows, bytes } => {
+                let tally = tallies.committed(stream, *rows, *bytes, now)?;
+                progress(stream, &tally, tallies.lag)
+            }
+            RunEvent::Following => json!({ "event": "following" }),
+            RunEvent::Lag { lag } => {
+                tallies.lag = Some(*lag);
+                return None;
+            }
             RunEvent::Retrying { stream, attempt, wait, error } => json!({
                 "event": "retrying",
                 "stream": stream.to_string(),
@@ -57,15 +68,19 @@ impl JsonLines {
     }
 }
 
-fn progress(stream: &StreamName, tally: &Tally) -> Value {
-    json!({
+fn progress(stream: &StreamName, tally: &Tally, lag: Option<Duration>) -> Value {
+    let mut document = json!({
         "event": "progress",
         "stream": stream.to_string(),
         "rows_read": tally.rows_read,
         "bytes_read": tally.bytes_read,
         "rows_committed": tally.rows_written,
         "bytes_committed": tally.bytes_written,
-    })
+    });
+    if let Some(lag) = lag {
+        document["lag_ms"] = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX).into();
+    }
+    document
 }
 
 impl Observer for JsonLines {
@@ -93,5 +108,8 @@ mod tests {
             document,
             json!({ "event": "progress", "stream": "orders", "rows_read": 5, "bytes_read": 50, "rows_committed": 3, "bytes_committed": 30 })
         );
+        assert_eq!(say(RunEvent::Lag { lag: Duration::from_millis(340) }, 3), None);
+        let document = say(RunEvent::Committed { stream: &stream, rows: 2, bytes: 20 }, 4).expect("due");
+        assert_eq!((&document["rows_committed"], &document["lag_ms"]), (&json!(5), &json!(340)));
     }
 }

@@ -43,9 +43,17 @@ impl Lines {
                     amounts::count(tally.rows_written),
                 )
             }
+            // The place alone has moved, of which nobody wants to read for ever.
+            RunEvent::Committed { rows: 0, .. } => return None,
             RunEvent::Committed { stream, rows, bytes } => {
                 let tally = tallies.committed(stream, *rows, *bytes, now)?;
-                format!("{stream}: {} rows committed", amounts::count(tally.rows_written))
+                let lag = tallies.lag.map_or_else(String::new, |lag| format!(", {} behind the source", amounts::duration(lag)));
+                format!("{stream}: {} rows committed{lag}", amounts::count(tally.rows_written))
+            }
+            RunEvent::Following => "following the changes until it is stopped".to_owned(),
+            RunEvent::Lag { lag } => {
+                tallies.lag = Some(*lag);
+                return None;
             }
             RunEvent::Retrying { stream, attempt, wait, error } => {
                 format!("{stream}: attempt {attempt} failed, trying again in {}: {}", amounts::duration(*wait), error.message())
@@ -110,5 +118,12 @@ mod tests {
             Some("public.orders: 10,000 rows published at raw.orders")
         );
         assert_eq!(say(RunEvent::Peek { stream: &stream, table: "+" }, 13), None);
+        assert_eq!(say(RunEvent::Following, 13).as_deref(), Some("following the changes until it is stopped"));
+        assert_eq!(say(RunEvent::Committed { stream: &stream, rows: 0, bytes: 0 }, 30), None, "nothing was written");
+        assert_eq!(say(RunEvent::Lag { lag: Duration::from_millis(300) }, 30), None);
+        assert_eq!(
+            say(RunEvent::Committed { stream: &stream, rows: 2, bytes: 20 }, 31).as_deref(),
+            Some("public.orders: 2 rows committed, 300 ms behind the source")
+        );
     }
 }

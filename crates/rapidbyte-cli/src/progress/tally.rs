@@ -20,12 +20,14 @@ pub(crate) struct Tally {
 pub(crate) struct Tallies {
     streams: HashMap<StreamName, Tally>,
     every: Duration,
+    /// Of a run that follows: how far what is durable is behind the source.
+    pub(crate) lag: Option<Duration>,
 }
 
 impl Tallies {
     /// Reports of one stream are at least `every` apart.
     pub(crate) fn new(every: Duration) -> Self {
-        Self { streams: HashMap::new(), every }
+        Self { streams: HashMap::new(), every, lag: None }
     }
 
     fn of(&mut self, stream: &StreamName, now: Instant) -> &mut Tally {

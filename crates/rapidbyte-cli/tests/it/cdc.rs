@@ -7,7 +7,14 @@ use std::thread;
 use std::time::Duration;
 
 /// A pipeline over tables of `public`; its slot has its name.
-fn pipeline(name: &str, source: &Database<'_>, destination: &Database<'_>, tables: &[&str], mode: &str, rest: &str) -> String {
+pub(crate) fn pipeline(
+    name: &str,
+    source: &Database<'_>,
+    destination: &Database<'_>,
+    tables: &[&str],
+    mode: &str,
+    rest: &str,
+) -> String {
     let streams: Vec<String> = tables.iter().map(|table| format!("    - {{ name: {table}, sync_mode: cdc }}\n")).collect();
     format!(
         "version: \"1.0\"\npipeline: {name}\nsource:\n  use: source-postgres\n  config: {{ {} }}\n  streams:\n{}\
@@ -26,16 +33,16 @@ fn moved(run: &Finished) -> u64 {
 }
 
 #[track_caller]
-fn run(project: &Project) -> u64 {
+pub(crate) fn run(project: &Project) -> u64 {
     moved(&project.run().finish().success())
 }
 
-fn slot_of(name: &str) -> String {
+pub(crate) fn slot_of(name: &str) -> String {
     format!("rapidbyte_{name}")
 }
 
 /// What the slot has let go, and what the destination has; the one never lies beyond the other.
-fn assert_nothing_let_go(source: &Database<'_>, destination: &Database<'_>, name: &str, began: &str) {
+pub(crate) fn assert_nothing_let_go(source: &Database<'_>, destination: &Database<'_>, name: &str, began: &str) {
     let confirmed =
         source.sql(&format!("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'", slot_of(name)));
     let durable = if destination.sql("SELECT to_regclass('_rapidbyte.receipts') IS NOT NULL") == "t" {
@@ -54,7 +61,7 @@ fn assert_nothing_let_go(source: &Database<'_>, destination: &Database<'_>, name
     assert_eq!(holds, "t", "the slot has let go up to {confirmed}, and the destination has {durable}");
 }
 
-fn drop_slot(source: &Database<'_>, name: &str) {
+pub(crate) fn drop_slot(source: &Database<'_>, name: &str) {
     let slot = slot_of(name);
     source.sql(&format!(
         "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active;
@@ -245,7 +252,7 @@ fn what_would_bend_changes_is_refused() {
 
 /// Two tables, and a procedure that changes them until it is told to stop: every kind of change, in transactions of several
 /// statements over both, with savepoints, some of them rolled back.
-const MIXED: &str = "
+pub(crate) const MIXED: &str = "
 CREATE TABLE live (id int PRIMARY KEY, v text NOT NULL, big text, w int);
 ALTER TABLE live ALTER big SET STORAGE EXTERNAL;
 CREATE TABLE side (a int, b int, v text, PRIMARY KEY (a, b));
@@ -295,7 +302,7 @@ fn points(project: &Project) -> BTreeMap<String, u64> {
 }
 
 /// Lets the writers end, whichever way the test does.
-struct Stop<'d>(&'d Database<'static>);
+pub(crate) struct Stop<'d>(pub(crate) &'d Database<'static>);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
@@ -373,7 +380,7 @@ fn survives_kills(mode: &'static str, name: &'static str, kills: usize) {
 }
 
 /// Compares what is there. A log is played back, strictly: no change may come twice, none may be missing.
-fn check(source: &Database<'_>, destination: &Database<'_>, mode: &str) -> String {
+pub(crate) fn check(source: &Database<'_>, destination: &Database<'_>, mode: &str) -> String {
     if mode == "upsert" {
         assert_eq!(source.hash("live"), destination.hash("live"));
         assert_eq!(source.hash("side"), destination.hash("side"));

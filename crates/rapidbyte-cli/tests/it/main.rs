@@ -9,6 +9,7 @@ mod crash;
 mod dead_letters;
 mod evolution;
 mod faults;
+mod follow;
 mod house;
 mod incremental;
 mod keys;

@@ -275,6 +275,7 @@ async fn replay_stream(
                 }],
                 partition,
                 token: Vec::new(),
+                follow: None,
                 resume: None,
             };
             let events = records::events(&letters, &context)?;

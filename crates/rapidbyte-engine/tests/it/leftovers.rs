@@ -181,12 +181,12 @@ fn files(dir: &Path) -> usize {
 }
 
 fn unwatched() -> RunOptions {
-    RunOptions { cancel: Cancel::new(), observer: Arc::new(Unobserved), peek_rows: 0 }
+    RunOptions { cancel: Cancel::new(), observer: Arc::new(Unobserved), follow: false, peek_rows: 0 }
 }
 
 fn stopped(now: fn(&RunEvent<'_>) -> bool) -> RunOptions {
     let cancel = Cancel::new();
-    RunOptions { cancel: cancel.clone(), observer: Arc::new(StopAt { cancel, now }), peek_rows: 0 }
+    RunOptions { cancel: cancel.clone(), observer: Arc::new(StopAt { cancel, now }), follow: false, peek_rows: 0 }
 }
 
 /// One test, because a process has one set of descriptors.

@@ -216,7 +216,9 @@ impl EventSender {
     }
 
     /// As [`Self::send_timeout`]; the barrier is asked for only once its place is certain, and none is sent for `None`.
-    pub(crate) async fn send_barrier(&self, wait: Duration, make: impl FnOnce() -> Option<Barrier>) -> Sent {
+    ///
+    /// Two callers must not wait here at once.
+    pub async fn send_barrier(&self, wait: Duration, make: impl FnOnce() -> Option<Barrier>) -> Sent {
         match self.wait_control(Some(Instant::now() + wait)).await {
             Sent::Accepted => {}
             other => return other,

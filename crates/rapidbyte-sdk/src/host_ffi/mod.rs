@@ -3,6 +3,7 @@
 //! call these.
 
 use crate::{Barrier, ConnectorError, DeadLetter, KeyRange, Position, Receipt, Truncate};
+use std::time::Duration;
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
@@ -101,24 +102,50 @@ pub fn emit_schema(stream: u32, schema_id: u32, ipc: Vec<u8>) -> Result<(), Conn
     backend::emit_schema(stream, schema_id, ipc)
 }
 
+/// Asks again until it was taken; any wait serves, since the host can cancel one.
+fn until_taken(mut offer: impl FnMut(Duration) -> Result<bool, ConnectorError>) -> Result<(), ConnectorError> {
+    while !offer(Duration::from_secs(60))? {}
+    Ok(())
+}
+
 /// Hands a batch on: encapsulated Arrow IPC messages. Waits while the channel is full.
 pub fn emit_batch(stream: u32, schema_id: u32, rows: u32, ipc: Vec<u8>) -> Result<(), ConnectorError> {
-    backend::emit_batch(stream, schema_id, rows, ipc)
+    until_taken(|wait| offer_batch(stream, schema_id, rows, &ipc, wait))
+}
+
+/// As [`emit_batch`]; `false` = there was no room within `wait`, and nothing was taken.
+pub fn offer_batch(stream: u32, schema_id: u32, rows: u32, ipc: &[u8], wait: Duration) -> Result<bool, ConnectorError> {
+    backend::offer_batch(stream, schema_id, rows, ipc, wait)
 }
 
 /// Hands rows on that could not be processed. Waits while the channel is full.
 pub fn emit_dlq_records(letters: &[DeadLetter]) -> Result<(), ConnectorError> {
-    backend::emit_dlq_records(letters)
+    until_taken(|wait| offer_dlq_records(letters, wait))
+}
+
+/// As [`emit_dlq_records`]; `false` = there was no room within `wait`, and nothing was taken.
+pub fn offer_dlq_records(letters: &[DeadLetter], wait: Duration) -> Result<bool, ConnectorError> {
+    backend::offer_dlq_records(letters, wait)
 }
 
 /// The stream was emptied at the source. Waits while the channel is full.
 pub fn emit_truncate(truncate: &Truncate) -> Result<(), ConnectorError> {
-    backend::emit_truncate(truncate)
+    until_taken(|wait| offer_truncate(truncate, wait))
+}
+
+/// As [`emit_truncate`]; `false` = there was no room within `wait`, and nothing was taken.
+pub fn offer_truncate(truncate: &Truncate, wait: Duration) -> Result<bool, ConnectorError> {
+    backend::offer_truncate(truncate, wait)
 }
 
 /// The keys of the range are replaced by the batches that follow. Waits while the channel is full.
 pub fn emit_range(stream: u32, range: &KeyRange) -> Result<(), ConnectorError> {
-    backend::emit_range(stream, range)
+    until_taken(|wait| offer_range(stream, range, wait))
+}
+
+/// As [`emit_range`]; `false` = there was no room within `wait`, and nothing was taken.
+pub fn offer_range(stream: u32, range: &KeyRange, wait: Duration) -> Result<bool, ConnectorError> {
+    backend::offer_range(stream, range, wait)
 }
 
 /// Tells the host of rows a destination could not take.
@@ -128,18 +155,23 @@ pub fn report_dead_letters(letters: &[DeadLetter]) -> Result<(), ConnectorError>
 
 /// Hands one row on that could not be processed.
 pub fn emit_dlq_record(letter: &DeadLetter) -> Result<(), ConnectorError> {
-    backend::emit_dlq_records(std::slice::from_ref(letter))
+    emit_dlq_records(std::slice::from_ref(letter))
 }
 
-/// Marks a point to resume from. Sources only.
+/// Marks a point to resume from. Waits while the channel is full. Sources only.
 pub fn emit_barrier(position: &Position) -> Result<(), ConnectorError> {
+    until_taken(|wait| offer_barrier(position, wait))
+}
+
+/// As [`emit_barrier`]; `false` = there was no room within `wait`, and nothing was taken. Sources only.
+pub fn offer_barrier(position: &Position, wait: Duration) -> Result<bool, ConnectorError> {
     if position.value.len() > crate::MAX_POSITION_BYTES {
         return Err(ConnectorError::internal(
             "position_size",
             format!("a position of {} bytes is too large", position.value.len()),
         ));
     }
-    backend::emit_barrier(position)
+    backend::offer_barrier(position, wait)
 }
 
 /// The newest position the destination has made durable in this task. Sources only.

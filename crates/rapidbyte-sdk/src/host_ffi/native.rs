@@ -3,33 +3,34 @@
 use super::{LogLevel, MetricKind, RawEvent, StateScope};
 use crate::testing::{Emitted, with_host};
 use crate::{ConnectorError, DeadLetter, KeyRange, Position, Receipt, Truncate};
+use std::time::Duration;
 
 pub(crate) fn emit_schema(stream: u32, schema_id: u32, ipc: Vec<u8>) -> Result<(), ConnectorError> {
     with_host(|host| host.emit(Emitted::Schema { stream, schema_id, ipc }))
 }
 
-pub(crate) fn emit_batch(stream: u32, schema_id: u32, rows: u32, ipc: Vec<u8>) -> Result<(), ConnectorError> {
-    with_host(|host| host.emit(Emitted::Batch { stream, schema_id, rows, ipc }))
+pub(crate) fn offer_batch(stream: u32, schema_id: u32, rows: u32, ipc: &[u8], _wait: Duration) -> Result<bool, ConnectorError> {
+    with_host(|host| host.offer(|| Emitted::Batch { stream, schema_id, rows, ipc: ipc.to_vec() }))
 }
 
-pub(crate) fn emit_dlq_records(letters: &[DeadLetter]) -> Result<(), ConnectorError> {
-    with_host(|host| host.emit(Emitted::DeadLetters(letters.to_vec())))
+pub(crate) fn offer_dlq_records(letters: &[DeadLetter], _wait: Duration) -> Result<bool, ConnectorError> {
+    with_host(|host| host.offer(|| Emitted::DeadLetters(letters.to_vec())))
 }
 
-pub(crate) fn emit_truncate(truncate: &Truncate) -> Result<(), ConnectorError> {
-    with_host(|host| host.emit(Emitted::Truncate(truncate.clone())))
+pub(crate) fn offer_truncate(truncate: &Truncate, _wait: Duration) -> Result<bool, ConnectorError> {
+    with_host(|host| host.offer(|| Emitted::Truncate(truncate.clone())))
 }
 
-pub(crate) fn emit_range(stream: u32, range: &KeyRange) -> Result<(), ConnectorError> {
-    with_host(|host| host.emit(Emitted::ReplaceRange { stream, range: range.clone() }))
+pub(crate) fn offer_range(stream: u32, range: &KeyRange, _wait: Duration) -> Result<bool, ConnectorError> {
+    with_host(|host| host.offer(|| Emitted::ReplaceRange { stream, range: range.clone() }))
 }
 
 pub(crate) fn report_dead_letters(letters: &[DeadLetter]) -> Result<(), ConnectorError> {
     with_host(|host| host.emit(Emitted::DeadLetters(letters.to_vec())))
 }
 
-pub(crate) fn emit_barrier(position: &Position) -> Result<(), ConnectorError> {
-    with_host(|host| host.emit(Emitted::Barrier(position.clone())))
+pub(crate) fn offer_barrier(position: &Position, _wait: Duration) -> Result<bool, ConnectorError> {
+    with_host(|host| host.offer(|| Emitted::Barrier(position.clone())))
 }
 
 pub(crate) fn durable_position() -> Option<Position> {

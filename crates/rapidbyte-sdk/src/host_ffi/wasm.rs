@@ -3,43 +3,43 @@
 use super::{LogLevel, MetricKind, RawEvent, StateScope};
 use crate::bindings::imports::rapidbyte::connector as wit;
 use crate::{ConnectorError, DeadLetter, KeyRange, Position, Receipt, Truncate, convert};
+use std::time::Duration;
 
 /// How long one call waits in the host before the guest asks again; any value serves, since the host can cancel a wait.
 const WAIT_MS: u32 = 60_000;
 
-fn until_accepted(
-    mut emit: impl FnMut() -> Result<wit::output::EmitOutcome, wit::types::ConnectorError>,
-) -> Result<(), ConnectorError> {
-    loop {
-        match emit().map_err(convert::error_from_wit)? {
-            wit::output::EmitOutcome::Accepted => return Ok(()),
-            wit::output::EmitOutcome::Full => {}
-        }
-    }
+/// Whether it was taken.
+fn taken(emitted: Result<wit::output::EmitOutcome, wit::types::ConnectorError>) -> Result<bool, ConnectorError> {
+    Ok(match emitted.map_err(convert::error_from_wit)? {
+        wit::output::EmitOutcome::Accepted => true,
+        wit::output::EmitOutcome::Full => false,
+    })
+}
+
+fn millis(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)
 }
 
 pub(crate) fn emit_schema(stream: u32, schema_id: u32, ipc: Vec<u8>) -> Result<(), ConnectorError> {
     wit::output::emit_schema(stream, schema_id, &ipc).map_err(convert::error_from_wit)
 }
 
-pub(crate) fn emit_batch(stream: u32, schema_id: u32, rows: u32, ipc: Vec<u8>) -> Result<(), ConnectorError> {
-    until_accepted(|| wit::output::emit_batch(stream, schema_id, rows, &ipc, WAIT_MS))
+pub(crate) fn offer_batch(stream: u32, schema_id: u32, rows: u32, ipc: &[u8], wait: Duration) -> Result<bool, ConnectorError> {
+    taken(wit::output::emit_batch(stream, schema_id, rows, ipc, millis(wait)))
 }
 
-pub(crate) fn emit_dlq_records(letters: &[DeadLetter]) -> Result<(), ConnectorError> {
+pub(crate) fn offer_dlq_records(letters: &[DeadLetter], wait: Duration) -> Result<bool, ConnectorError> {
     let letters: Vec<_> = letters.iter().cloned().map(convert::dead_letter_to_wit).collect();
-    until_accepted(|| wit::output::emit_dead_letters(&letters, WAIT_MS))
+    taken(wit::output::emit_dead_letters(&letters, millis(wait)))
 }
 
-pub(crate) fn emit_truncate(truncate: &Truncate) -> Result<(), ConnectorError> {
-    let event = convert::truncate_to_wit(truncate.clone());
-    until_accepted(|| wit::output::emit_truncate(&event, WAIT_MS))
+pub(crate) fn offer_truncate(truncate: &Truncate, wait: Duration) -> Result<bool, ConnectorError> {
+    taken(wit::output::emit_truncate(&convert::truncate_to_wit(truncate.clone()), millis(wait)))
 }
 
-pub(crate) fn emit_range(stream: u32, range: &KeyRange) -> Result<(), ConnectorError> {
+pub(crate) fn offer_range(stream: u32, range: &KeyRange, wait: Duration) -> Result<bool, ConnectorError> {
     let KeyRange { low, high } = range.clone();
-    let event = wit::types::RangeEvent { stream, low, high };
-    until_accepted(|| wit::output::emit_range(&event, WAIT_MS))
+    taken(wit::output::emit_range(&wit::types::RangeEvent { stream, low, high }, millis(wait)))
 }
 
 pub(crate) fn report_dead_letters(letters: &[DeadLetter]) -> Result<(), ConnectorError> {
@@ -47,9 +47,8 @@ pub(crate) fn report_dead_letters(letters: &[DeadLetter]) -> Result<(), Connecto
     wit::acknowledge::report_dead_letters(&letters).map_err(convert::error_from_wit)
 }
 
-pub(crate) fn emit_barrier(position: &Position) -> Result<(), ConnectorError> {
-    let position = convert::position_to_wit(position.clone());
-    until_accepted(|| wit::progress::emit_barrier(&position, WAIT_MS))
+pub(crate) fn offer_barrier(position: &Position, wait: Duration) -> Result<bool, ConnectorError> {
+    taken(wit::progress::emit_barrier(&convert::position_to_wit(position.clone()), millis(wait)))
 }
 
 pub(crate) fn durable_position() -> Option<Position> {
