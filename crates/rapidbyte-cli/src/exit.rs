@@ -108,7 +108,9 @@ impl ExitCode {
     /// What it says, for the reference page.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
-            Self::Success => "Done. Also when the reader of standard output went away, as in `rapidbyte … | head`, and when `run --follow` was stopped while it followed.",
+            Self::Success => {
+                "Done. Also when the reader of standard output went away, as in `rapidbyte … | head`, and when `run --follow` was stopped while it followed."
+            }
             Self::Internal => "A defect of Rapidbyte or of a connector. Please report it.",
             Self::Usage => "The command line, or a variable of the environment, is wrong.",
             Self::Config => "The pipeline file, or a connector's configuration in it, is wrong.",

@@ -2,8 +2,8 @@
 
 use crate::contract::{OnViolation, OtherColumns};
 use rapidbyte_types::{
-    DataErrorPolicy, NewColumnPolicy, NullCursorPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy,
-    WriteMode,
+    DataErrorPolicy, LostSlotPolicy, NewColumnPolicy, NullCursorPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode,
+    TypeChangePolicy, WriteMode,
 };
 use serde_json::{Map, Value, json};
 
@@ -120,6 +120,13 @@ static KEYS: &[KeyInfo] = &[
         "The connector: a bundled one by name (`source-postgres`), or a component file by path (`./my_source.wasm`).",
     ),
     optional("source.config", KeyKind::Config, "{}", "The connector's own configuration; `rapidbyte spec` shows its keys."),
+    optional(
+        "source.on_lost_slot",
+        KeyKind::Word(LostSlotPolicy::WORDS),
+        "\"fail\"",
+        "What a run does when the changes since a `cdc` stream's load can't be read any more: it ends, or loads the stream anew, which needs \
+         `write_mode: upsert`.",
+    ),
     required("source.streams", KeyKind::ObjectList { min: 1, max: 10_000 }, "What is read."),
     required(
         "source.streams[].name",

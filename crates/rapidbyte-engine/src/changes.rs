@@ -24,6 +24,9 @@ pub(crate) struct Failed {
     pub(crate) at: usize,
 }
 
+/// The code of an error that says that changes can't be gone on with.
+const SOURCE_CHANGED: &str = "source_changed";
+
 /// The code of [`held_up`].
 pub(crate) const HELD_UP: &str = "held_up";
 
@@ -48,12 +51,14 @@ pub(crate) async fn load(
     let mut attempt = 1;
     // A tail that has moved on begins to count anew: attempts before that are forgiven.
     let mut forgiven = 0;
+    let mut anew = Anew::new(run.resnapshot, streams.len());
     loop {
         let group = Group { run, streams, newest: &newest, attempt };
-        let ended = group.go(claims, &mut planner, &mut reports).await;
+        let ended = group.go(claims, &mut anew, &mut planner, &mut reports).await;
         if run.follow.as_ref().is_some_and(|follow| follow.settle(&mut reports)) {
             forgiven = attempt - 1;
             first = None;
+            anew.spent = false;
         }
         let mut failed = match ended {
             Ok(output_closed) => return Ok((reports, output_closed)),
@@ -62,6 +67,14 @@ pub(crate) async fn load(
         // A failed claim is a failed attempt too.
         claims = loop {
             let tries = attempt - forgiven;
+            if anew.takes(&failed, streams) {
+                planner = None;
+                let context = RunContext { attempt, ..run.context.clone() };
+                match claim(&run.kit, &run.state, &context, run.pipeline, &run.source_identity, streams).await {
+                    Ok(claims) => break claims,
+                    Err(error) => failed = error,
+                }
+            }
             failed.attempts = tries;
             failed.first = first.clone().filter(|first| *first != failed.message());
             first = first.or_else(|| Some(failed.message()));
@@ -78,6 +91,37 @@ pub(crate) async fn load(
                 Err(error) => failed = error,
             }
         };
+    }
+}
+
+/// Streams whose changes can't be gone on with, and that are to be loaded anew, where the pipeline says so.
+struct Anew {
+    allowed: bool,
+    /// It was done, and no change has become durable since: done again it would come to nothing again.
+    spent: bool,
+    /// By the stream's place, until its new load is prepared.
+    streams: Vec<bool>,
+}
+
+impl Anew {
+    fn new(allowed: bool, streams: usize) -> Self {
+        Self { allowed, spent: false, streams: vec![false; streams] }
+    }
+
+    /// Whether the failure is mended by loading anew: those that were found when they were planned, or all of them, where the log
+    /// itself turned out not to go back far enough.
+    fn takes(&mut self, failed: &EngineError, streams: &[StreamContext]) -> bool {
+        if !self.allowed || self.spent || failed.code() != SOURCE_CHANGED {
+            return false;
+        }
+        self.spent = true;
+        if !self.streams.contains(&true) {
+            self.streams.fill(true);
+        }
+        for (stream, _) in streams.iter().zip(&self.streams).filter(|(_, anew)| **anew) {
+            tracing::warn!(stream = %stream.name, error = %failed, "its changes can't be gone on with, and it is loaded anew");
+        }
+        true
     }
 }
 
@@ -113,6 +157,7 @@ impl Group<'_> {
     async fn go(
         &self,
         claims: Vec<Claimed>,
+        anew: &mut Anew,
         planner: &mut Option<SourceInstance>,
         reports: &mut [StreamReport],
     ) -> Result<bool, EngineError> {
@@ -125,12 +170,17 @@ impl Group<'_> {
         let mut starts = Vec::with_capacity(claims.len());
         let mut held = Vec::with_capacity(claims.len());
         for (at, claimed) in claims.into_iter().enumerate() {
-            let (start, claimed) = self.start(at, claimed).await.map_err(|error| error.in_stream(&self.streams[at].name))?;
+            let (start, claimed) =
+                self.start(at, claimed, anew.streams[at]).await.map_err(|error| error.in_stream(&self.streams[at].name))?;
             starts.push(start);
             held.push(claimed);
         }
+        if anew.allowed && !anew.spent {
+            self.find_lost(planner, &starts, anew).await?;
+        }
         let plans = self.plan(planner, &starts).await?;
         let planned = self.prepare(starts, plans, held, reports).await?;
+        anew.streams.fill(false);
         let shares = planned.iter().enumerate().flat_map(|(at, planned)| {
             let all = if planned.loaded { Vec::new() } else { self.one(at).shares(&planned.load) };
             all.into_iter().map(move |share| (at, share))
@@ -150,12 +200,12 @@ impl Group<'_> {
     }
 
     /// How a stream begins, from what the destination says and what was noted.
-    async fn start(&self, at: usize, claimed: Claimed) -> Result<(ChangesStart, Claimed), EngineError> {
+    async fn start(&self, at: usize, claimed: Claimed, anew: bool) -> Result<(ChangesStart, Claimed), EngineError> {
         let (one, stream) = (self.one(at), &self.streams[at]);
         // Whatever a full refresh would say of it is not asked here.
         let mut noted = one.noted(&Fingerprint::new(stream, &[])).await?;
         let mut claimed = claimed;
-        if one.to_begin_anew().await? {
+        if anew || one.to_begin_anew().await? {
             (claimed, noted) = load::given_up(claimed, noted);
         }
         let start = load::start_changes(&claimed, noted, &OpenPrint::new(stream)).map_err(|why| one.stuck(why))?;
@@ -164,8 +214,18 @@ impl Group<'_> {
 
     /// Plans all streams on one instance: the one of the attempt before, which holds what its plan pinned, or a fresh one.
     async fn plan(&self, held: &mut Option<SourceInstance>, starts: &[ChangesStart]) -> Result<Vec<PartitionPlan>, EngineError> {
+        self.plan_from(held, 0, starts).await
+    }
+
+    /// The same for some of them, from a place on.
+    async fn plan_from(
+        &self,
+        held: &mut Option<SourceInstance>,
+        from: usize,
+        starts: &[ChangesStart],
+    ) -> Result<Vec<PartitionPlan>, EngineError> {
         if let Some(mut planner) = held.take() {
-            match self.plan_on(&mut planner, starts).await {
+            match self.plan_on(&mut planner, from, starts).await {
                 Ok(plans) => {
                     *held = Some(planner);
                     return Ok(plans);
@@ -175,15 +235,43 @@ impl Group<'_> {
         }
         let state: Arc<dyn StateAccess> = Arc::new(NoState);
         let mut planner = self.run.kit.open_source(self.streams.first(), &state).await?;
-        let plans = self.plan_on(&mut planner, starts).await?;
+        let plans = self.plan_on(&mut planner, from, starts).await?;
         *held = Some(planner);
         Ok(plans)
     }
 
-    async fn plan_on(&self, planner: &mut SourceInstance, starts: &[ChangesStart]) -> Result<Vec<PartitionPlan>, EngineError> {
+    /// Asks for each stream whose load is complete whether its changes can be gone on with, before any is loaded anew: that may make a
+    /// slot which the others would take for theirs. The first of them that can't is the error.
+    async fn find_lost(
+        &self,
+        planner: &mut Option<SourceInstance>,
+        starts: &[ChangesStart],
+        anew: &mut Anew,
+    ) -> Result<(), EngineError> {
+        let mut first = None;
+        for at in (0..starts.len()).filter(|at| starts[*at].loaded) {
+            let one = std::slice::from_ref(&starts[at]);
+            match self.plan_from(planner, at, one).await {
+                Ok(_) => {}
+                Err(error) if error.code() == SOURCE_CHANGED => {
+                    anew.streams[at] = true;
+                    first = first.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    async fn plan_on(
+        &self,
+        planner: &mut SourceInstance,
+        from: usize,
+        starts: &[ChangesStart],
+    ) -> Result<Vec<PartitionPlan>, EngineError> {
         let mut plans = Vec::with_capacity(starts.len());
-        for (at, (stream, start)) in self.streams.iter().zip(starts).enumerate() {
-            let one = self.one(at);
+        for (at, (stream, start)) in self.streams.iter().skip(from).zip(starts).enumerate() {
+            let one = self.one(from + at);
             let request = PlanRequest {
                 run: one.context(),
                 stream: stream.clone(),
@@ -194,7 +282,7 @@ impl Group<'_> {
             let plan = planner.plan_partitions(request).await.map_err(|error| of_source(&one, one.source_error(error)))?;
             check_plan(&plan).map_err(|error| error.in_connector(self.run.kit.source_name()).in_stream(&stream.name))?;
             if start.loaded && start.pinned.as_ref().is_none_or(|pinned| pinned.snapshot != plan.snapshot) {
-                let error = ConnectorError::data("source_changed", "the changes since the stream's load can't be read any more");
+                let error = ConnectorError::data(SOURCE_CHANGED, "the changes since the stream's load can't be read any more");
                 let error = EngineError::new(Stage::Source, Cause::Connector(error)).in_connector(self.run.kit.source_name());
                 return Err(of_source(&one, error));
             }
@@ -310,7 +398,7 @@ fn of_source(one: &Attempt<'_>, error: EngineError) -> EngineError {
 /// Adds the command that loads anew what can't be gone on with.
 fn tell_reset(command: &str, error: &mut EngineError) {
     if let Cause::Connector(error) = &mut error.cause
-        && error.code == "source_changed"
+        && error.code == SOURCE_CHANGED
     {
         let own = error.hint.take().map_or_else(String::new, |hint| format!("{hint}: "));
         error.hint = Some(format!("{own}`{command}`, then run again"));

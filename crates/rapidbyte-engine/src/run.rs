@@ -20,7 +20,7 @@ use rapidbyte_runtime::{NoState, StateAccess};
 use rapidbyte_state::{
     PipelineId, RunError, RunGuard, RunOutcome, RunStatus, RunTotals, SqliteStore, StateStore, StreamResult, StreamStatus,
 };
-use rapidbyte_types::{DataErrorPolicy, RunContext, StreamContext, StreamName, SyncMode};
+use rapidbyte_types::{DataErrorPolicy, LostSlotPolicy, RunContext, StreamContext, StreamName, SyncMode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -98,6 +98,7 @@ pub(crate) async fn run(operator: &Operator, plan: &PipelinePlan, options: RunOp
         tasks: Arc::new(Semaphore::new(begun.kit.parallelism() as usize)),
         max_retries: plan.resources.max_retries,
         peek_rows,
+        resnapshot: plan.on_lost_slot == LostSlotPolicy::Resnapshot,
         follow,
         contracts,
         spent: Mutex::new(Timings::default()),

@@ -41,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) tasks: Arc<Semaphore>,
     pub(crate) max_retries: u32,
     pub(crate) peek_rows: usize,
+    /// Streams whose changes can't be gone on with are loaded anew.
+    pub(crate) resnapshot: bool,
     /// Its changes are followed until it is asked to stop.
     pub(crate) follow: Option<Arc<Follow>>,
     /// What streams are held to, by their name.

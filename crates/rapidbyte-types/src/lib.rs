@@ -29,8 +29,8 @@ pub use summary::{
     CheckItem, CheckStatus, ConnectorSpec, PublishSummary, ReadPerf, ReadSummary, TransformSummary, WritePerf, WriteSummary,
 };
 pub use words::{
-    CursorType, DataErrorPolicy, NewColumnPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy, UnknownWord,
-    WriteMode,
+    CursorType, DataErrorPolicy, LostSlotPolicy, NewColumnPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode,
+    TypeChangePolicy, UnknownWord, WriteMode,
 };
 
 /// The protocol version a manifest names and a component's world carries.

@@ -115,6 +115,15 @@ words! {
     }
 }
 words! {
+    /// What happens when the source can't go on with a stream's changes.
+    LostSlotPolicy ("lost slot policy") {
+        /// The run ends.
+        Fail = "fail",
+        /// The stream is loaded anew, and what was missed is found by that.
+        Resnapshot = "resnapshot",
+    }
+}
+words! {
     /// What happens to a row that can't be processed.
     DataErrorPolicy ("data error policy") {
         /// The run ends.

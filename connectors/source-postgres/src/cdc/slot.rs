@@ -129,11 +129,17 @@ impl Slot {
     }
 }
 
-/// Finds the slot, or makes it. A slot that is there is kept whatever its state: others may depend on it.
+/// Finds the slot, or makes it. A slot that is there is kept, for others may depend on it; but nobody can read any more from one that
+/// the server has invalidated.
 pub(crate) fn ensure(connection: &mut Connection, names: &Names) -> Result<(), ConnectorError> {
     let name = &names.slot;
-    if let Some(slot) = Slot::find(connection, name)? {
-        return slot.usable(names).map(|_| ());
+    match Slot::find(connection, name)? {
+        Some(slot) if slot.here && slot.plugin == names.plugin.as_str() && slot.lost => {
+            connection.query_params("SELECT pg_drop_replication_slot($1)", &[name.into()]).map_err(in_use)?;
+            host_ffi::log(LogLevel::Warn, "removed the replication slot that was lost, to make it again", &[("slot", name)]);
+        }
+        Some(slot) => return slot.usable(names).map(|_| ()),
+        None => {}
     }
     host_ffi::mark("source.slot.before_create");
     let made = connection.query_params("SELECT lsn FROM pg_create_logical_replication_slot($1, $2)", &[name.into(), names.plugin.as_str().into()]);

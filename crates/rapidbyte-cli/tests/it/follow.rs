@@ -293,3 +293,64 @@ fn an_outage_that_is_over_counts_for_nothing() {
     source.sql(&format!("SELECT pg_terminate_backend({reader})"));
     followed.finish().exit(6);
 }
+
+#[test]
+fn a_lost_slot_is_loaded_anew_where_the_pipeline_says_so() {
+    let server = Postgres::shared();
+    let (source, destination) = (server.database("anew_source"), server.database("anew_destination"));
+    source.sql(
+        "CREATE TABLE items (id int PRIMARY KEY, v text); INSERT INTO items SELECT i, 'v' FROM generate_series(1, 20) i;
+         CREATE TABLE notes (id int PRIMARY KEY); INSERT INTO notes VALUES (1)",
+    );
+    let yaml = pipeline("cdc_anew", &source, &destination, &["items", "notes"], "upsert", "");
+    let yaml = yaml.replace("  streams:\n", "  on_lost_slot: resnapshot\n  streams:\n");
+    let project = Project::with_pipeline(&yaml);
+    let missed = |change: &str| {
+        source.sql(change);
+        run(&project);
+        assert_eq!(
+            (source.hash("items"), source.hash("notes")),
+            (destination.hash("items"), destination.hash("notes")),
+            "{change}"
+        );
+        assert_eq!(run(&project), 0, "{change}");
+    };
+    missed("INSERT INTO notes VALUES (2)");
+    // Dropped; moved by somebody; made anew: what was deleted meanwhile goes, too.
+    let gone = "SELECT pg_drop_replication_slot('rapidbyte_cdc_anew')";
+    missed(&format!("{gone}; DELETE FROM items WHERE id < 5; INSERT INTO items VALUES (40, 'w'); DELETE FROM notes WHERE id = 2"));
+    missed(
+        "DELETE FROM items WHERE id = 40; INSERT INTO notes VALUES (3);
+         SELECT pg_replication_slot_advance('rapidbyte_cdc_anew', pg_current_wal_lsn())",
+    );
+    missed(&format!(
+        "{gone}; UPDATE items SET v = 'x'; DELETE FROM notes WHERE id = 3;
+         SELECT pg_create_logical_replication_slot('rapidbyte_cdc_anew', 'pgoutput')"
+    ));
+    // A table that was made anew is loaded alone.
+    source.sql("DROP TABLE notes; CREATE TABLE notes (id int PRIMARY KEY); INSERT INTO notes VALUES (7)");
+    assert_eq!(run(&project), 1);
+    assert_eq!(source.hash("notes"), destination.hash("notes"));
+    // The follower does the same on its way.
+    let followed = follow(&project);
+    source.sql("INSERT INTO items VALUES (50, 'y')");
+    until_equal(&source, &destination, "items");
+    source.sql("DELETE FROM items WHERE id = 50");
+    drop_slot_under(&source);
+    source.sql("DELETE FROM items WHERE id = 10");
+    until_equal(&source, &destination, "items");
+    stop(followed, "TERM");
+    assert_eq!(run(&project), 0);
+    drop_slot(&source, "cdc_anew");
+}
+
+/// Drops the slot from under its reader.
+fn drop_slot_under(source: &Database<'_>) {
+    source.sql(
+        "DO $$ DECLARE reader int; BEGIN
+             SELECT active_pid INTO reader FROM pg_replication_slots WHERE slot_name = 'rapidbyte_cdc_anew';
+             PERFORM pg_terminate_backend(reader, 5000);
+             PERFORM pg_drop_replication_slot('rapidbyte_cdc_anew');
+         END $$",
+    );
+}

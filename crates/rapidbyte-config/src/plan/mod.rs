@@ -13,7 +13,7 @@ use crate::contract::Contract;
 use crate::error::ConfigError;
 use crate::secrets::Secrets;
 use crate::spec::PipelineSpec;
-use rapidbyte_types::{StreamContext, StreamName};
+use rapidbyte_types::{LostSlotPolicy, StreamContext, StreamName};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;
@@ -107,6 +107,8 @@ pub struct PipelinePlan {
     pub base_dir: PathBuf,
     /// Where rows come from.
     pub source: ConnectorPlan,
+    /// What a run does when the source can't go on with a stream's changes.
+    pub on_lost_slot: LostSlotPolicy,
     /// What is read and how it is written, in the document's order.
     pub streams: Vec<StreamContext>,
     /// Patterns for further streams, in the document's order. [`PipelinePlan::with_found`] resolves them.

@@ -6,8 +6,8 @@ use crate::contract::Contract;
 use crate::error::{ConfigError, ConfigErrorKind, Mark};
 use crate::spec::{ConnectorSpec, DestinationSpec, Marked, PipelineSpec, ResourcesSpec, StateBackend, StateSpec, StreamSpec};
 use rapidbyte_types::{
-    Limits, NoRowFilter, NullCursorPolicy, Policies, RowFilter, SafeBoundary, StreamContext, StreamName, SyncMode, UnknownBoundary,
-    WriteMode,
+    Limits, LostSlotPolicy, NoRowFilter, NullCursorPolicy, Policies, RowFilter, SafeBoundary, StreamContext, StreamName, SyncMode,
+    UnknownBoundary, WriteMode,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ const DEFAULT_MAX_RETRIES: u64 = 3;
 const DEFAULT_MAX_MEMORY: u64 = 2 << 30;
 
 pub(super) fn resolve(spec: PipelineSpec, origin: &Path, base_dir: &Path) -> Result<PipelinePlan, ConfigError> {
-    let PipelineSpec { pipeline, source, streams, transforms, destination, state, resources, secrets } = spec;
+    let PipelineSpec { pipeline, source, on_lost_slot, streams, transforms, destination, state, resources, secrets } = spec;
     let pipeline = pipeline_name(pipeline)?;
     let source = connector(source, base_dir)?;
     let transforms = transforms.into_iter().map(|one| connector(one, base_dir)).collect::<Result<_, _>>()?;
@@ -48,11 +48,14 @@ pub(super) fn resolve(spec: PipelineSpec, origin: &Path, base_dir: &Path) -> Res
         return Err(key_without_upsert("destination.primary_key", key.mark));
     }
     refuse_twins(&named)?;
+    let all = named.iter().map(|(stream, _)| stream).chain(patterns.iter().map(StreamPattern::template));
+    let on_lost_slot = lost_slot(on_lost_slot.as_ref(), all)?;
     Ok(PipelinePlan {
         pipeline,
         origin: origin.to_owned(),
         base_dir: base_dir.to_owned(),
         source,
+        on_lost_slot,
         streams: named.into_iter().map(|(stream, _)| stream).collect(),
         patterns,
         contracts,
@@ -79,6 +82,27 @@ fn pipeline_name(name: Marked<String>) -> Result<String, ConfigError> {
     let message = format!("`pipeline` is `{}`, not a name", name.shown());
     let hint = "begin with a letter or digit and use letters, digits, `_`, `-` and `.`, at most 100";
     Err(error(ConfigErrorKind::InvalidValue, name.mark, message).with_hint(hint))
+}
+
+/// A load anew finds what is there already by its key; appended rows would be there twice.
+fn lost_slot<'a>(
+    written: Option<&Marked<LostSlotPolicy>>,
+    streams: impl Iterator<Item = &'a StreamContext>,
+) -> Result<LostSlotPolicy, ConfigError> {
+    let Some(written) = written.filter(|written| written.value == LostSlotPolicy::Resnapshot) else {
+        return Ok(LostSlotPolicy::Fail);
+    };
+    let mut of_changes = streams.filter(|stream| stream.sync_mode == SyncMode::Cdc).peekable();
+    if of_changes.peek().is_none() {
+        let message = "`source.on_lost_slot: resnapshot` has no effect without a stream of `sync_mode: cdc`";
+        return Err(error(ConfigErrorKind::Conflict, written.mark, message).with_hint("leave `on_lost_slot` out"));
+    }
+    if of_changes.any(|stream| stream.write_mode != WriteMode::Upsert) {
+        let message = "`source.on_lost_slot: resnapshot` would add rows that are there already";
+        return Err(error(ConfigErrorKind::Conflict, written.mark, message)
+            .with_hint("use `write_mode: upsert` for streams of `sync_mode: cdc`, or `on_lost_slot: fail`"));
+    }
+    Ok(LostSlotPolicy::Resnapshot)
 }
 
 fn connector(spec: ConnectorSpec, base_dir: &Path) -> Result<ConnectorPlan, ConfigError> {

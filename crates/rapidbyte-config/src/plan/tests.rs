@@ -201,6 +201,21 @@ fn incremental_keys_are_read_and_refused_where_they_mean_nothing() {
 }
 
 #[test]
+fn a_load_anew_needs_changes_and_a_key() {
+    let with_policy = |stream: &str, policy: &str| {
+        let line = format!("  on_lost_slot: {policy}\n  streams:\n    - {{ name: users, {stream} }}\n");
+        with("  streams:\n    - name: users\n", &line)
+    };
+    let upsert = "sync_mode: cdc, destination: { write_mode: upsert }";
+    assert_eq!(load(&with_policy(upsert, "resnapshot")).expect("valid").on_lost_slot, LostSlotPolicy::Resnapshot);
+    assert_eq!(load(&with_policy("sync_mode: cdc", "fail")).expect("valid").on_lost_slot, LostSlotPolicy::Fail);
+    for (stream, message) in [("sync_mode: cdc", "would add rows"), ("columns: [id]", "has no effect")] {
+        let error = load(&with_policy(stream, "resnapshot")).expect_err(stream);
+        assert!(error.to_string().contains(message) && error.hint().is_some(), "{error}");
+    }
+}
+
+#[test]
 fn refusals_say_what_where_and_what_to_do() {
     let resource = |line: &str| with("", &format!("resources:\n  {line}\n"));
     let stream = |line: &str| with("    - name: users\n", &format!("    - name: users\n      {line}\n"));

@@ -12,8 +12,8 @@ use crate::error::{ConfigError, ConfigErrorKind, Mark};
 use crate::plan::Compression;
 use crate::secrets::{Secret, Secrets};
 use rapidbyte_types::{
-    DataErrorPolicy, NewColumnPolicy, NullCursorPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode, TypeChangePolicy,
-    WriteMode,
+    DataErrorPolicy, LostSlotPolicy, NewColumnPolicy, NullCursorPolicy, NullabilityPolicy, RemovedColumnPolicy, SyncMode,
+    TypeChangePolicy, WriteMode,
 };
 use reader::Table;
 use serde_json::Value;
@@ -50,6 +50,8 @@ pub struct PipelineSpec {
     pub pipeline: Marked<String>,
     /// `source`, without its streams.
     pub source: ConnectorSpec,
+    /// `source.on_lost_slot`.
+    pub on_lost_slot: Option<Marked<LostSlotPolicy>>,
     /// `source.streams`.
     pub streams: Vec<StreamSpec>,
     /// `transforms`.
@@ -212,6 +214,7 @@ impl PipelineSpec {
         let spec = Self {
             pipeline,
             source: read_connector(&source)?,
+            on_lost_slot: source.word("on_lost_slot")?,
             streams,
             transforms,
             destination: read_destination(&destination)?,

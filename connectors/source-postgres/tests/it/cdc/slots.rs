@@ -89,7 +89,12 @@ fn a_slot_that_kept_too_much_is_lost_and_says_so() {
     let slot = find(&items, "replication slot");
     assert_eq!(slot.status, CheckStatus::Failed);
     assert!(slot.hint.as_deref().unwrap().contains("SELECT pg_drop_replication_slot('rapidbyte_kept')"), "{slot:?}");
-    // The hint works, and removing it twice does no harm.
+    // A load anew makes it again by itself.
+    pipeline.loads.clear();
+    pipeline.load();
+    assert_ne!(pipeline.ask("SELECT wal_status FROM pg_replication_slots"), "lost");
+    pipeline.changes(None);
+    // Removing it twice does no harm.
     pipeline.source().teardown(&run_context(), &pipeline.streams).unwrap();
     pipeline.source().teardown(&run_context(), &pipeline.streams).unwrap();
     pipeline.loads.clear();

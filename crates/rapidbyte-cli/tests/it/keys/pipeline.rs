@@ -15,6 +15,24 @@ fn filter(orders: u32) -> String {
     format!("transforms:\n  - {{ use: transform-filter, config: {config} }}\n")
 }
 
+/// A log that rows are appended to can't be loaded anew.
+fn lost_slot() -> Pair {
+    let side = |policy: &str, shows: &str| {
+        let database = Postgres::shared().database("keys_lost_slot");
+        database.sql("CREATE TABLE t (id int PRIMARY KEY)");
+        let mut side = Pipeline::new()
+            .with("pipeline", format!("keys_lost_slot_{policy}"))
+            .with("source", "source-postgres")
+            .with("source_config", format!("{{ {} }}\n  on_lost_slot: {policy}", database.config()))
+            .with("stream", "name: t, sync_mode: cdc")
+            .shows(shows);
+        let drops = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
+        side.asks = Some((database, drops.to_owned()));
+        side
+    };
+    pair("source.on_lost_slot", side("fail", "exit 0"), side("resnapshot", "exit 3"))
+}
+
 pub(super) fn pairs() -> Vec<Pair> {
     let base = Pipeline::new;
     let postgres = Postgres::shared();
@@ -70,6 +88,7 @@ pub(super) fn pairs() -> Vec<Pair> {
         differs("pipeline", "pipeline", ("first", "pipeline first"), ("second", "pipeline second")),
         differs("source.use", "source", ("source-datagen", "read 100"), ("source-none", "exit 3")),
         differs("source.config", "source_config", ("{ max_events: 5 }", "read 5 "), ("{ max_events: 7 }", "read 7 ")),
+        lost_slot(),
         differs("source.streams[].name", "stream", ("name: orders", "exit 0"), ("name: others", "others")),
         pair(
             "source.streams[].namespace",
