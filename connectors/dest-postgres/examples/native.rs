@@ -42,9 +42,7 @@ fn copy(arguments: &[String]) -> Result<u64, ConnectorError> {
     };
     let port: u16 = port.parse().map_err(|_| ConnectorError::config("usage", format!("`{port}` is no port")))?;
     let password = env::var("RAPIDBYTE_BENCH_PASSWORD").unwrap_or_default();
-    let login = |database: &str| {
-        json!({ "host": host, "port": port, "user": user, "password": password, "sslmode": "disable", "database": database })
-    };
+    let login = |database: &str| json!({ "host": host, "port": port, "user": user, "password": password, "sslmode": "disable", "database": database });
     let mut context = StreamContext::full_refresh(StreamName::qualified(schema, table));
     context.write_mode = match mode.as_str() {
         "append" => WriteMode::Append,

@@ -120,7 +120,11 @@ impl Source for Datagen {
         let snapshot = plan::snapshot(&self.config, self.clock, request.stream.selected_columns.as_deref());
         if self.config.cdc_mode {
             // The table is empty before its first change.
-            return Ok(PartitionPlan { snapshot, partitions: vec![Partition { id: "0".into(), spec: Vec::new() }], token: Vec::new() });
+            return Ok(PartitionPlan {
+                snapshot,
+                partitions: vec![Partition { id: "0".into(), spec: Vec::new() }],
+                token: Vec::new(),
+            });
         }
         let partitions: Vec<Partition> = match &request.pinned {
             Some(pinned) if pinned.snapshot == snapshot => pinned.partitions.clone(),

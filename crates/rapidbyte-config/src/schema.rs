@@ -277,7 +277,12 @@ static KEYS: &[KeyInfo] = &[
         "The SQLite file; a relative path is read from the document's directory.",
     ),
     derived("resources", KeyKind::Object, "What the run may use."),
-    optional("resources.parallelism", KeyKind::Integer { min: 1, max: 64 }, "4", "Tasks at once; fewer where `max_memory` has no room for so many."),
+    optional(
+        "resources.parallelism",
+        KeyKind::Integer { min: 1, max: 64 },
+        "4",
+        "Tasks at once; fewer where `max_memory` has no room for so many.",
+    ),
     optional(
         "resources.max_batch_bytes",
         KeyKind::Size { min: 64 * KB, max: 256 * MB },

@@ -1,7 +1,7 @@
 //! Looking whether changes can be read, with the statement that mends what cannot.
 
-use super::logged_columns;
 use super::config::Plugin;
+use super::logged_columns;
 use super::publication::{Publication, check_identity, check_plugin, creation};
 use super::slot::{ServerLog, Slot};
 use crate::PostgresSource;

@@ -93,13 +93,17 @@ pub(crate) fn read(
     check_start(&tables, resume, confirmed, &log, &names)?;
     let lines = names.plugin == Plugin::TestDecoding;
     if lines && request.follow {
-        return Err(ConnectorError::config("unsupported_plugin", "`test_decoding` can't be followed: it says at a transaction's end where it is")
-            .with_hint("run without `--follow` now and then, or use `plugin: pgoutput`"));
+        return Err(ConnectorError::config(
+            "unsupported_plugin",
+            "`test_decoding` can't be followed: it says at a transaction's end where it is",
+        )
+        .with_hint("run without `--follow` now and then, or use `plugin: pgoutput`"));
     }
     let translator = lines.then(|| Translator::new(tables.iter().map(|table| &table.relation)));
-    let binary = !lines && !tables.iter().try_fold(false, |any, table| {
-        Ok::<bool, ConnectorError>(any || table.selected()?.iter().any(|column| column.kind == Kind::Cast))
-    })?;
+    let binary = !lines
+        && !tables.iter().try_fold(false, |any, table| {
+            Ok::<bool, ConnectorError>(any || table.selected()?.iter().any(|column| column.kind == Kind::Cast))
+        })?;
     let limit = request.streams.iter().map(|stream| stream.limits.max_batch_bytes).min().unwrap_or(u64::MAX);
     let mut reader = Reader {
         by_oid: oids.into_iter().enumerate().map(|(index, oid)| (oid, index)).collect(),

@@ -142,7 +142,8 @@ pub(crate) fn ensure(connection: &mut Connection, names: &Names) -> Result<(), C
         None => {}
     }
     host_ffi::mark("source.slot.before_create");
-    let made = connection.query_params("SELECT lsn FROM pg_create_logical_replication_slot($1, $2)", &[name.into(), names.plugin.as_str().into()]);
+    let made = connection
+        .query_params("SELECT lsn FROM pg_create_logical_replication_slot($1, $2)", &[name.into(), names.plugin.as_str().into()]);
     match made {
         Ok(_) => {}
         Err(error) => return Err(explain_create(error, name)),

@@ -253,8 +253,12 @@ mod tests {
              none/text=NULL empty/text=<>"
         );
         assert_eq!(shown(&found.old), "none");
-        let found = change("table public.t: UPDATE: old-key: id[integer]:1 new-tuple: id[integer]:2 big[text]:unchanged-toast-datum");
-        assert_eq!((shown(&found.old).as_str(), shown(&found.new).as_str()), ("id/integer=<1>", "id/integer=<2> big/text=UNCHANGED"));
+        let found =
+            change("table public.t: UPDATE: old-key: id[integer]:1 new-tuple: id[integer]:2 big[text]:unchanged-toast-datum");
+        assert_eq!(
+            (shown(&found.old).as_str(), shown(&found.new).as_str()),
+            ("id/integer=<1>", "id/integer=<2> big/text=UNCHANGED")
+        );
         let found = change("table public.t: DELETE: id[integer]:-1");
         assert_eq!((shown(&found.old).as_str(), shown(&found.new).as_str()), ("id/integer=<-1>", "none"));
         let found = change("table public.t: DELETE: (no-tuple-data)");
@@ -288,7 +292,13 @@ mod tests {
                 assert!(whole[length..].starts_with(' ') || whole[..length].ends_with(":2"), "{length}: {found:?}");
             }
         }
-        for line in ["table public.t: MERGE: id[integer]:1", "table .t: INSERT: id[integer]:1", "table public.t, public.u: INSERT: id[integer]:1", "table public.t: INSERT: id[integer]:1 v", "table public.t: INSERT: id[integer:1"] {
+        for line in [
+            "table public.t: MERGE: id[integer]:1",
+            "table .t: INSERT: id[integer]:1",
+            "table public.t, public.u: INSERT: id[integer]:1",
+            "table public.t: INSERT: id[integer]:1 v",
+            "table public.t: INSERT: id[integer:1",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -92,9 +92,8 @@ fn look(connection: &mut Connection, oid: u32) -> Result<Vec<Known>, ConnectorEr
 
 impl Translator {
     pub(super) fn new<'r>(relations: impl Iterator<Item = &'r Relation>) -> Self {
-        let table = |of: &Relation| {
-            ((of.schema.clone(), of.name.clone()), Table { oid: of.oid, known: Vec::new(), announced: None })
-        };
+        let table =
+            |of: &Relation| ((of.schema.clone(), of.name.clone()), Table { oid: of.oid, known: Vec::new(), announced: None });
         Self { tables: relations.map(table).collect() }
     }
 
@@ -171,7 +170,10 @@ impl Table {
         }
         let told = || row.iter().filter(|column| !self.is_generated(&column.name));
         let same = self.announced.as_ref().is_some_and(|announced| {
-            announced.iter().map(|(name, kind)| (name.as_str(), kind.as_str())).eq(told().map(|column| (&*column.name, column.kind)))
+            announced
+                .iter()
+                .map(|(name, kind)| (name.as_str(), kind.as_str()))
+                .eq(told().map(|column| (&*column.name, column.kind)))
         });
         if same {
             return Ok(None);

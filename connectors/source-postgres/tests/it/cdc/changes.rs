@@ -162,7 +162,8 @@ fn partitioned_tables_are_refused_where_the_log_does_not_tell_their_name() {
 fn changed_tables_are_followed_and_announced_again() {
     for plugin in PLUGINS {
         let mut pipeline = Pipeline::by(plugin, "ddl", &["evolving"]);
-        pipeline.sql("DROP TYPE IF EXISTS hue; CREATE TYPE hue AS ENUM ('red'); CREATE TABLE evolving (id int PRIMARY KEY, v text)");
+        pipeline
+            .sql("DROP TYPE IF EXISTS hue; CREATE TYPE hue AS ENUM ('red'); CREATE TABLE evolving (id int PRIMARY KEY, v text)");
         pipeline.load();
         // Each state of the table is gone when the changes are read; the second has a column of a type without a send form of ours.
         pipeline.each(&[

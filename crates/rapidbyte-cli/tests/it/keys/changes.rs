@@ -35,8 +35,9 @@ pub(super) fn of_source_postgres() -> Vec<Pair> {
     let told = |plugin: &str, shows: &str| {
         let (source, target) = (server.database("keys_changes"), server.database("keys_changed"));
         source.sql("CREATE TABLE t (id int PRIMARY KEY)");
-        let mut side = changes(&format!("by_{plugin}"), &source, &format!(", plugin: {plugin}"), &format!("{{ {} }}", target.config()))
-            .shows(shows);
+        let mut side =
+            changes(&format!("by_{plugin}"), &source, &format!(", plugin: {plugin}"), &format!("{{ {} }}", target.config()))
+                .shows(shows);
         let asks = "SELECT plugin || ' ' || (SELECT count(*) FROM pg_publication) || ';' FROM pg_replication_slots WHERE database = current_database();
                     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
         side.asks = Some((source, asks.to_owned()));
