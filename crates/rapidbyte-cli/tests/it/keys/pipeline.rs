@@ -102,7 +102,7 @@ pub(super) fn pairs() -> Vec<Pair> {
             "source.streams[].sync_mode",
             "stream",
             ("name: orders, sync_mode: full_refresh", "exit 0"),
-            ("name: orders, sync_mode: cdc", "sync_mode: cdc"),
+            ("name: orders, sync_mode: cdc", "in sync mode `cdc`"),
         ),
         differs(
             "source.streams[].cursor_field",
