@@ -397,7 +397,7 @@ fn senseless_settings_are_refused() {
         let error = refusal(json.clone());
         assert_eq!((error.code.as_str(), error.category), (code, ErrorCategory::Config), "{json}: {}", error.message);
     }
-    assert!(parse_config::<Config>(&json!({ "cdc_mode": true }).to_string()).is_err());
+    assert!(parse_config::<Config>(&json!({ "cdc": true }).to_string()).is_err());
 }
 
 #[test]

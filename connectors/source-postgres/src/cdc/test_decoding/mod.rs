@@ -21,9 +21,9 @@ use std::collections::HashMap;
 pub(super) fn peek(slot: &str, upto: Lsn) -> Result<String, ConnectorError> {
     Ok(format!(
         "COPY (SELECT int8send(w.ended) || int8send(w.at) || int8send(w.xid::text::bigint) || convert_to(w.data, 'UTF8') FROM (
-           SELECT d.data, d.xid, d.n, max(CASE WHEN d.data LIKE 'COMMIT%' THEN (d.lsn - '0/0'::pg_lsn)::bigint END) OVER (PARTITION BY d.xid) AS ended,
+           SELECT d.data, d.xid, d.n, max(CASE WHEN d.data LIKE 'COMMIT%' THEN (d.lsn - '0/0'::pg_lsn)::bigint END) OVER (PARTITION BY d.xid::text) AS ended,
                   max(CASE WHEN d.data LIKE 'COMMIT%' THEN (extract(epoch FROM substring(d.data FROM '\\(at (.+)\\)$')::timestamptz) * 1000000)::bigint
-                      - 946684800000000 END) OVER (PARTITION BY d.xid) AS at
+                      - 946684800000000 END) OVER (PARTITION BY d.xid::text) AS at
            FROM pg_logical_slot_peek_changes({}, '{upto}', NULL, 'include-xids', '1', 'include-timestamp', '1', 'skip-empty-xacts', '1')
                 WITH ORDINALITY d(lsn, xid, data, n)) w
          ORDER BY w.n) TO STDOUT (FORMAT binary)",
