@@ -289,7 +289,10 @@ mod tests {
         for length in 1..whole.len() {
             // A line that is cut behind a value is a shorter row.
             if let Ok(Line::Change(found)) = parse(&whole[..length]) {
-                assert!([":2", "'a'"].iter().any(|end| whole[..length].ends_with(end)), "{length}: {found:?}");
+                assert!(
+                    [":2", "'a'", "UPDATE:", "new-tuple:"].iter().any(|end| whole[..length].ends_with(end)),
+                    "{length}: {found:?}"
+                );
             }
         }
         for line in [

@@ -250,7 +250,7 @@ fn values_beyond_their_type_and_records_beyond_the_limit() {
         assert_eq!(error.code, "record_too_large");
         // A line that was not read to its end names no stream.
         let whose = if plugin == "pgoutput" { "stream `public.limited`: " } else { "" };
-        assert!(error.message.starts_with(&format!("{whose}a change of 20000")), "{}", error.message);
+        assert!(error.message.starts_with(&format!("{whose}a change of 2000")), "{}", error.message);
     }
 }
 
