@@ -20,7 +20,8 @@ use std::time::Duration;
 /// What waits between stages, in all of the process. Four batches of the target size, measured to keep both ends busy.
 const CHANNEL_BUDGET: u64 = 32 << 20;
 
-/// What a guest takes at full speed, with a batch in each of its buffers. Measured: docs/design/performance.md.
+/// What a guest takes at full speed, with a batch in each of its buffers. Guessed: whole runs of wide rows peak at 154 MB with one task
+/// of two guests and at 238 MB with two (benches/RESULTS.md), which leaves some room.
 const BUSY_GUEST: u64 = 48 << 20;
 
 /// The most memory one guest may take.
