@@ -35,6 +35,10 @@ struct SourceConfig {
     publication_name: Option<String>,
     #[serde(default)]
     plugin: cdc::Plugin,
+    #[serde(default)]
+    max_slot_lag_bytes: Option<u64>,
+    #[serde(default)]
+    on_slot_lag: Option<cdc::SlotLagPolicy>,
     #[serde(default = "default_split")]
     split_above_bytes: u64,
 }
@@ -52,6 +56,8 @@ fn default_split() -> u64 {
 pub struct PostgresSource {
     connect: ConnectConfig,
     config: SourceConfig,
+    /// What the slot may keep of the server's log.
+    budget: Option<cdc::Budget>,
     /// For everything but reads, which have a session of their own each.
     session: Option<Connection>,
     /// The pipeline it serves.
@@ -95,8 +101,18 @@ impl Source for PostgresSource {
 
     fn init(config: serde_json::Value, context: InitContext) -> Result<Self, ConnectorError> {
         let (connect, config) = split_config::<SourceConfig>(config)?;
+        let budget = cdc::Budget::of(config.max_slot_lag_bytes, config.on_slot_lag)?;
         let pipeline = context.pipeline;
-        Ok(Self { connect, config, session: None, pipeline, planner: cdc::Planner::default(), held: Vec::new(), view: None })
+        Ok(Self {
+            connect,
+            config,
+            budget,
+            session: None,
+            pipeline,
+            planner: cdc::Planner::default(),
+            held: Vec::new(),
+            view: None,
+        })
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {

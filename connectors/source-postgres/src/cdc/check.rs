@@ -1,6 +1,7 @@
 //! Looking whether changes can be read, with the statement that mends what cannot.
 
 use super::config::Plugin;
+use super::guard::mebibytes;
 use super::logged_columns;
 use super::publication::{Publication, check_identity, check_plugin, creation};
 use super::slot::{ServerLog, Slot};
@@ -75,12 +76,17 @@ fn role(source: &mut PostgresSource, _: &[&StreamContext]) -> Result<CheckItem, 
 }
 
 fn slot(source: &mut PostgresSource, _: &[&StreamContext]) -> Result<CheckItem, ConnectorError> {
-    let names = source.cdc_names()?;
+    let (names, budget) = (source.cdc_names()?, source.budget);
     let session = source.session()?;
     let name = "replication slot";
     if let Some(found) = Slot::find(session, &names.slot)? {
         found.usable(&names)?;
-        return Ok(item(name, CheckStatus::Ok, format!("`{}` is there", names.slot), None));
+        let kept = found.kept(&ServerLog::look(session)?);
+        if let Some(told) = kept.zip(budget).and_then(|(kept, budget)| kept.against(budget, &names.slot)) {
+            return Ok(item(name, CheckStatus::Warning, told.message, Some(told.hint)));
+        }
+        let keeps = kept.map_or_else(String::new, |kept| format!(", and keeps {} of the server's log", mebibytes(kept.bytes)));
+        return Ok(item(name, CheckStatus::Ok, format!("`{}` is there{keeps}", names.slot), None));
     }
     let rows = session.query("SELECT count(*), current_setting('max_replication_slots')::bigint FROM pg_replication_slots")?;
     let number =

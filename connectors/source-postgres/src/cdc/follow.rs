@@ -4,7 +4,6 @@ use super::config::Names;
 use super::feed::explain;
 use super::lsn::Lsn;
 use super::read::{NEEDS_TEXT, Reader};
-use super::slot::{ServerLog, Slot};
 use postgres_wire::{ConnectConfig, Connection, CopyOutError, LogFrame, LogStream, quote_ident, quote_literal};
 use rapidbyte_sdk::ConnectorError;
 use rapidbyte_sdk::host_ffi::{self, MetricKind};
@@ -22,8 +21,6 @@ const LEAST_WAIT: Duration = Duration::from_millis(10);
 /// keeps stays far below 64 MiB that way, and a quiet pipeline does not write a receipt a second for ever.
 const QUIET_BYTES: u64 = 8 << 20;
 const QUIET_TIME: Duration = Duration::from_secs(10);
-/// How often it is looked at what the slot keeps.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Seconds from 1970 to 2000, where PostgreSQL begins to count.
 const EPOCH_SECONDS: u64 = 946_684_800;
 /// Barriers whose delay is measured; of more that wait, the oldest ones are.
@@ -139,10 +136,13 @@ impl Reader<'_> {
     fn follow_in(&mut self, names: &Names, confirmed: Lsn) -> Result<(), ConnectorError> {
         let largest = self.largest();
         let tail = Tail::open(&self.connect, names, self.covered, confirmed, self.binary, largest)?;
-        let every = tail.every;
+        let every = self.guard.borrow().every().map_or(tail.every, |guard| guard.min(tail.every));
         let tail = Rc::new(RefCell::new(tail));
-        let waiting = Rc::downgrade(&tail);
-        self.meanwhile(every, move || waiting.upgrade().map_or(Ok(()), |tail| tail.borrow_mut().tell(true)));
+        let (waiting, guard) = (Rc::downgrade(&tail), Rc::downgrade(self.guard));
+        self.meanwhile(every, move || {
+            waiting.upgrade().map_or(Ok(()), |tail| tail.borrow_mut().tell(true))?;
+            guard.upgrade().map_or(Ok(()), |guard| guard.borrow_mut().look_apart())
+        });
         let followed = self.take_all(names, &tail, largest);
         if let Some(tail) = Rc::into_inner(tail) {
             tail.into_inner().stream.close();
@@ -152,7 +152,6 @@ impl Reader<'_> {
 
     fn take_all(&mut self, names: &Names, tail: &RefCell<Tail>, largest: usize) -> Result<(), ConnectorError> {
         let mut message = Vec::new();
-        let mut looked = Instant::now();
         loop {
             let came = tail.borrow_mut().next(WAIT, &mut message);
             let mut reply = false;
@@ -181,10 +180,7 @@ impl Reader<'_> {
             }
             tail.received = self.covered;
             tail.tell(reply)?;
-            if looked.elapsed() >= LOOK_EVERY {
-                looked = Instant::now();
-                self.look_at_slot(names)?;
-            }
+            self.look_at_slot()?;
         }
     }
 
@@ -194,14 +190,5 @@ impl Reader<'_> {
         let Some((at, when)) = self.marked else { return true };
         let moved = self.covered.0.saturating_sub(at.0);
         self.has_unmarked() || moved >= QUIET_BYTES || (moved > 0 && (asked || when.elapsed() >= QUIET_TIME))
-    }
-
-    /// Tells how much log the slot keeps.
-    fn look_at_slot(&mut self, names: &Names) -> Result<(), ConnectorError> {
-        let log = ServerLog::look(self.catalog)?;
-        if let Some(slot) = Slot::find(self.catalog, &names.slot)? {
-            slot.report(&names.slot, &log);
-        }
-        Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod cut;
 mod feed;
 mod follow;
+mod guard;
 mod lsn;
 mod pgoutput;
 mod plan;
@@ -20,6 +21,7 @@ mod text;
 
 pub(crate) use check::check;
 pub(crate) use config::{CdcConfig, Names, Plugin};
+pub(crate) use guard::{Budget, SlotLagPolicy};
 pub(crate) use plan::{Planner, begins_at, plan, snapshot_of};
 pub(crate) use read::read;
 pub(crate) use slot::{confirm, teardown};

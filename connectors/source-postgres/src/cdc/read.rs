@@ -3,6 +3,7 @@
 use super::changes::{Change, Transaction};
 use super::config::{Names, Plugin};
 use super::feed::{Window, WindowError, read_window};
+use super::guard::{Guard, gives_up};
 use super::lsn::Lsn;
 use super::pgoutput::{Message, Tuple, parse, relation_of};
 use super::plan::{Token, earliest};
@@ -18,7 +19,9 @@ use rapidbyte_sdk::changes::ChangeOp;
 use rapidbyte_sdk::{
     ConnectorError, ErrorScope, ReadPerf, ReadRequest, ReadSummary, SourceOutput, StreamContext, SyncMode, Truncate, host_ffi,
 };
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Changes are handed on from here on, in the middle of a transaction too.
@@ -43,6 +46,8 @@ pub(super) struct Reader<'a> {
     by_oid: HashMap<u32, usize>,
     pub(super) connect: ConnectConfig,
     pub(super) catalog: &'a mut Connection,
+    /// Looks at what the slot keeps.
+    pub(super) guard: &'a Rc<RefCell<Guard>>,
     output: &'a mut SourceOutput,
     /// Everything before was taken in.
     pub(super) covered: Lsn,
@@ -64,11 +69,32 @@ pub(super) struct Reader<'a> {
     translator: Option<Translator>,
 }
 
-/// Reads from `resume`, or where the slot stands, up to the end of the log as it is now, or on and on.
+/// Reads from `resume`, or where the slot stands, up to the end of the log as it is now, or on and on. A slot that keeps more of the log
+/// than it may is dropped where the configuration says so.
 pub(crate) fn read(
     source: &mut PostgresSource,
     request: &ReadRequest,
     output: &mut SourceOutput,
+) -> Result<ReadSummary, ConnectorError> {
+    let names = source.cdc_names()?;
+    let guard = Rc::new(RefCell::new(Guard::new(source.connect.clone(), names.clone(), source.budget)));
+    match read_log(source, request, output, &names, &guard) {
+        Err(error) if gives_up(&error) => {
+            slot::give_up(source.session()?, &names.slot)?;
+            let message = format!("{}; it was dropped, as `on_slot_lag: drop_slot` says", error.message);
+            Err(source_changed(message, "raise `max_slot_lag_bytes` if the server has room, and load the streams anew"))
+        }
+        read => read,
+    }
+}
+
+/// The same, and leaves the slot alone. Its session has been closed then, however it ends.
+fn read_log(
+    source: &mut PostgresSource,
+    request: &ReadRequest,
+    output: &mut SourceOutput,
+    names: &Names,
+    guard: &Rc<RefCell<Guard>>,
 ) -> Result<ReadSummary, ConnectorError> {
     if let Some(other) = request.streams.iter().find(|stream| stream.sync_mode != SyncMode::Cdc) {
         return Err(ConnectorError::config("sync_mode", format!("stream `{}` is not read by its changes", other.name)));
@@ -76,7 +102,6 @@ pub(crate) fn read(
     host_ffi::mark("source.read.start");
     let mut perf = ReadPerf::default();
     let started = Instant::now();
-    let names = source.cdc_names()?;
     let connect = source.connect.clone();
     let mut connection = log_session(&connect)?;
     perf.connect_ns = nanos(started);
@@ -84,13 +109,13 @@ pub(crate) fn read(
     let tables = tables(source, request)?;
     let oids: Vec<u32> = tables.iter().map(|table| table.relation.oid).collect();
     let catalog = source.session()?;
-    publication::keep_only(catalog, &names, &oids)?;
+    publication::keep_only(catalog, names, &oids)?;
     let log = ServerLog::look(catalog)?;
     let Some(found) = Slot::find(catalog, &names.slot)? else { return Err(slot::missing(&names.slot)) };
-    let confirmed = found.usable(&names)?;
-    found.report(&names.slot, &log);
+    let confirmed = found.usable(names)?;
+    guard.borrow_mut().see(&found, &log)?;
     let resume = request.resume.as_ref().map(Lsn::of).transpose()?;
-    check_start(&tables, resume, confirmed, &log, &names)?;
+    check_start(&tables, resume, confirmed, &log, names)?;
     let lines = names.plugin == Plugin::TestDecoding;
     if lines && request.follow {
         return Err(ConnectorError::config(
@@ -110,6 +135,7 @@ pub(crate) fn read(
         tables,
         connect,
         catalog,
+        guard,
         output,
         covered: resume.unwrap_or(confirmed),
         marked: None,
@@ -127,12 +153,13 @@ pub(crate) fn read(
     let started = Instant::now();
     if request.follow {
         connection.close();
-        reader.follow(&names, confirmed)?;
+        reader.follow(names, confirmed)?;
         return Ok(output.summary(perf));
     }
-    reader.windows(&mut connection, &names, confirmed, log.flushed, resume)?;
+    let read = reader.windows(&mut connection, names, confirmed, log.flushed, resume);
     perf.fetch_ns += nanos(started);
     connection.close();
+    read?;
     Ok(output.summary(perf))
 }
 
@@ -201,6 +228,10 @@ impl Reader<'_> {
         goal: Lsn,
         resume: Option<Lsn>,
     ) -> Result<(), ConnectorError> {
+        if let Some(every) = self.guard.borrow().every() {
+            let guard = Rc::downgrade(self.guard);
+            self.output.meanwhile(every, move || guard.upgrade().map_or(Ok(()), |guard| guard.borrow_mut().look_apart()));
+        }
         let mut window = Window::default();
         let mut barrier = resume;
         while self.covered < goal {
@@ -393,7 +424,12 @@ impl Reader<'_> {
         }
         self.waiting_rows = 0;
         self.waiting_bytes = 0;
-        Ok(())
+        self.look_at_slot()
+    }
+
+    /// Looks at what the slot keeps, if it is time to.
+    pub(super) fn look_at_slot(&mut self) -> Result<(), ConnectorError> {
+        self.guard.borrow_mut().look(self.catalog)
     }
 
     /// Names the table whose change is larger than `max_record_bytes`.

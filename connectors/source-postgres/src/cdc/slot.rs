@@ -1,13 +1,20 @@
 //! The replication slot: what holds the server's log back until its changes are durable elsewhere.
 
 use super::config::Names;
+use super::guard::Kept;
 use super::lsn::Lsn;
 use super::publication;
 use super::source_changed;
 use crate::PostgresSource;
 use postgres_wire::{Connection, Error, Row};
-use rapidbyte_sdk::host_ffi::{self, LogLevel, MetricKind};
+use rapidbyte_sdk::host_ffi::{self, LogLevel};
 use rapidbyte_sdk::{ConnectorError, ErrorCategory, Position, StreamContext, SyncMode};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long the server may take to notice that a session which read the slot is closed.
+const LET_GO: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
 
 /// Where the server's log stands, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +37,7 @@ pub(crate) struct Slot {
     /// What lies before was let go.
     pub(crate) confirmed: Option<Lsn>,
     /// Bytes that may still be written before the slot is lost; `None` = without a limit.
-    safe_bytes: Option<i64>,
+    pub(super) safe_bytes: Option<i64>,
 }
 
 pub(crate) fn lsn(row: &Row, index: usize) -> Result<Option<Lsn>, ConnectorError> {
@@ -112,20 +119,11 @@ impl Slot {
         }
     }
 
-    /// Tells how much log the slot keeps, and warns while there is time.
-    pub(crate) fn report(&self, name: &str, log: &ServerLog) {
-        let Some(restart) = self.restart else { return };
-        let kept = log.flushed.0.saturating_sub(restart.0);
-        host_ffi::metric("source.slot.retained_bytes", MetricKind::Gauge, kept as f64, &[("slot", name)]);
-        let Some(left) = self.safe_bytes else { return };
-        host_ffi::metric("source.slot.safe_bytes", MetricKind::Gauge, left as f64, &[("slot", name)]);
-        if u64::try_from(left).unwrap_or(0) < kept {
-            host_ffi::log(
-                LogLevel::Warn,
-                "more than half of what `max_slot_wal_keep_size` lets the slot keep is used up; past it the slot is lost",
-                &[("slot", name), ("kept_bytes", &kept.to_string()), ("left_bytes", &left.to_string())],
-            );
-        }
+    /// How much log the slot keeps; none where the server does not say.
+    pub(super) fn kept(&self, log: &ServerLog) -> Option<Kept> {
+        let since = |place: Lsn| log.flushed.0.saturating_sub(place.0);
+        let bytes = since(self.restart?);
+        Some(Kept { bytes, unread: self.confirmed.map_or(bytes, since) })
     }
 }
 
@@ -216,10 +214,51 @@ pub(crate) fn teardown(source: &mut PostgresSource, streams: &[StreamContext]) -
     publication::drop(session, &names)
 }
 
+/// Drops the slot that this run has read, so that the server may remove its log. The reader's session has been closed, which the server
+/// notices a moment later.
+pub(crate) fn give_up(connection: &mut Connection, name: &str) -> Result<(), ConnectorError> {
+    host_ffi::mark("source.slot.before_drop");
+    let began = Instant::now();
+    loop {
+        match connection.query_params("SELECT pg_drop_replication_slot($1)", &[name.into()]) {
+            Ok(_) => break,
+            Err(error) if error.sqlstate() == Some("55006") && began.elapsed() < LET_GO => thread::sleep(POLL),
+            // Somebody was faster.
+            Err(error) if error.sqlstate() == Some("42704") => break,
+            Err(error) => return Err(in_use(error)),
+        }
+    }
+    host_ffi::mark("source.slot.dropped");
+    Ok(())
+}
+
 fn in_use(error: Error) -> ConnectorError {
     if error.sqlstate() == Some("55006") {
         return ConnectorError::new(ErrorCategory::TransientDb, "slot_in_use", "the replication slot is being read")
             .with_hint("stop the pipeline's run, then try again");
     }
     error.into()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A slot of ours that keeps the log from `restart` on, and has let go what lies before `confirmed`.
+    pub(in crate::cdc) fn slot(restart: u64, confirmed: u64) -> Slot {
+        let (restart, confirmed) = (Some(Lsn(restart)), Some(Lsn(confirmed)));
+        Slot { plugin: "pgoutput".into(), here: true, lost: false, restart, confirmed, safe_bytes: None }
+    }
+
+    /// A log that ends at a place.
+    pub(in crate::cdc) fn log(end: u64) -> ServerLog {
+        ServerLog { system: String::new(), timeline: String::new(), flushed: Lsn(end) }
+    }
+
+    #[test]
+    fn what_is_kept_is_counted_from_where_the_server_begins() {
+        assert_eq!(slot(100, 700).kept(&log(1000)), Some(Kept { bytes: 900, unread: 300 }));
+        assert_eq!(slot(100, 700).kept(&log(50)), Some(Kept { bytes: 0, unread: 0 }), "a server that was restored");
+        assert_eq!(Slot { restart: None, ..slot(0, 0) }.kept(&log(1000)), None);
+    }
 }

@@ -43,7 +43,29 @@ pub(super) fn of_source_postgres() -> Vec<Pair> {
         side.asks = Some((source, asks.to_owned()));
         side
     };
+    // The slot keeps more than the least budget, and less than the largest.
+    let lagging = |name: &str, budget: u64, policy: &str, shows: &str| {
+        let (source, target) = (server.database("keys_changes"), server.database("keys_changed"));
+        source.sql(&format!(
+            "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION rapidbyte_{name} FOR TABLE ONLY t;
+             CREATE TABLE noise (v text); ALTER TABLE noise ALTER v SET STORAGE EXTERNAL"
+        ));
+        source.sql(&format!("SELECT pg_create_logical_replication_slot('rapidbyte_{name}', 'pgoutput')"));
+        source.sql("INSERT INTO noise SELECT repeat('x', 8000) FROM generate_series(1, 9000)");
+        let more = format!(", max_slot_lag_bytes: {budget}, on_slot_lag: {policy}");
+        let mut side = changes(name, &source, &more, &format!("{{ {} }}", target.config())).shows(shows);
+        let asks = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
+        side.asks = Some((source, asks.to_owned()));
+        side
+    };
+    let (least, largest) = (64 << 20, 1 << 50);
     vec![
+        pair(
+            "max_slot_lag_bytes",
+            lagging("lag_least", least, "drop_slot", "exit 7"),
+            lagging("lag_most", largest, "drop_slot", "exit 0"),
+        ),
+        pair("on_slot_lag", lagging("lag_warn", least, "warn", "exit 0"), lagging("lag_drop", least, "drop_slot", "exit 7")),
         pair("plugin", told("pgoutput", "pgoutput 1;"), told("test_decoding", "test_decoding 0;")),
         named("replication_slot", "slot", ["ka", "kb"]),
         named("slot_name", "slot", ["kc", "kd"]),
