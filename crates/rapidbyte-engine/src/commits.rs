@@ -63,7 +63,7 @@ impl Gate {
 /// What has come and is not covered yet.
 #[derive(Default)]
 pub(crate) struct Open {
-    /// Rows without a barrier after them.
+    /// Rows, or a change without any, that no barrier came after.
     pub(crate) rows: AtomicBool,
     /// Rows or barriers that no commit covers.
     pub(crate) window: AtomicBool,
@@ -80,6 +80,11 @@ impl BarrierGate for Gate {
             count.bytes.fetch_add(bytes, Ordering::Relaxed);
             self.observer.event(RunEvent::Read { stream: name, rows: rows.into(), bytes });
         }
+    }
+
+    fn rowless(&mut self) {
+        self.open.rows.store(true, Ordering::Release);
+        self.open.window.store(true, Ordering::Release);
     }
 
     fn barrier(&mut self, position: &Position) -> Option<BarrierDecision> {

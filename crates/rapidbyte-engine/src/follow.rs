@@ -212,6 +212,10 @@ impl BarrierGate for SharedGate {
         lock(&self.0).batch(stream, rows, bytes);
     }
 
+    fn rowless(&mut self) {
+        lock(&self.0).rowless();
+    }
+
     fn barrier(&mut self, position: &Position) -> Option<BarrierDecision> {
         lock(&self.0).barrier(position)
     }

@@ -44,7 +44,7 @@ impl FromStr for Cut {
 }
 
 impl Cut {
-    /// `snapshot` is what `pg_current_snapshot()` says: `xmin:xmax:xip,xip,…`.
+    /// `snapshot` is what `txid_current_snapshot()` says (`pg_current_snapshot()` came with version 13): `xmin:xmax:xip,xip,…`.
     pub(crate) fn new(low: Lsn, high: Lsn, snapshot: &str) -> Result<Self, NotACut> {
         let mut parts = snapshot.split(':');
         let (Some(_), Some(next), Some(list), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {

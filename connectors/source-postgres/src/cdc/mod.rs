@@ -18,6 +18,7 @@ mod slot;
 mod table;
 mod test_decoding;
 mod text;
+mod writers;
 
 pub(crate) use check::check;
 pub(crate) use config::{CdcConfig, Names, Plugin};

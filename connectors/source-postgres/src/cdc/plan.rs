@@ -4,13 +4,14 @@ use super::config::Names;
 use super::cut::Cut;
 use super::lsn::Lsn;
 use super::slot::{self, ServerLog, Slot};
-use super::{logged_columns, publication, source_changed};
+use super::{logged_columns, publication, source_changed, writers};
 use crate::PostgresSource;
 use crate::catalog::{Relation, columns_of, find_relation, missing_table};
 use postgres_wire::{Connection, quote_qualified};
 use rapidbyte_sdk::{ConnectorError, Generation, Partition, PartitionPlan, PlanRequest, Position, host_ffi};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// What begins the name of a snapshot; a later layout gets another number.
 const VERSION: &str = "cdc1";
@@ -41,6 +42,14 @@ struct Held {
     connection: Connection,
     id: String,
     cut: Cut,
+    /// The tables that it may be used for; `None` = all.
+    tables: Option<BTreeSet<u32>>,
+}
+
+impl Held {
+    fn serves(&self, table: u32) -> bool {
+        !self.connection.is_broken() && self.tables.as_ref().is_none_or(|tables| tables.contains(&table))
+    }
 }
 
 /// The snapshots of this planner's streams, and the token for all of them.
@@ -94,19 +103,19 @@ pub(crate) fn begins_at(token: &[u8], table: u32) -> Result<Position, ConnectorE
 }
 
 /// Takes a snapshot and keeps it for as long as its session lives.
-fn hold(mut connection: Connection) -> Result<Held, ConnectorError> {
+fn hold(mut connection: Connection, tables: Option<BTreeSet<u32>>) -> Result<Held, ConnectorError> {
     let low = slot::insert_lsn(&mut connection)?;
     // The session waits while others read.
     connection.batch_execute("SET idle_in_transaction_session_timeout = 0")?;
     connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
-    let rows = connection.query("SELECT pg_current_snapshot(), pg_export_snapshot()")?;
+    let rows = connection.query("SELECT txid_current_snapshot(), pg_export_snapshot()")?;
     let row = rows.first().ok_or_else(|| ConnectorError::internal("snapshot", "the server gave no snapshot"))?;
     let (snapshot, id) = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
     let high = slot::insert_lsn(&mut connection)?;
     let cut =
         Cut::new(low, high, &snapshot).map_err(|_| ConnectorError::internal("snapshot", "the server gave a malformed snapshot"))?;
     host_ffi::mark("source.snapshot.taken");
-    Ok(Held { connection, id, cut })
+    Ok(Held { connection, id, cut, tables })
 }
 
 /// Keeps the table from being rewritten or emptied until its load has ended; one that was since the snapshot would look empty.
@@ -194,12 +203,16 @@ fn publish_and_load(
     pinned: Option<Pinned>,
 ) -> Result<PartitionPlan, ConnectorError> {
     let names = source.cdc_names()?;
+    let timeout = source.connect.statement_timeout_seconds.map(Duration::from_secs);
     let session = source.session()?;
     let was_member = publication::ensure(session, &names, relation)?;
-    slot::ensure(session, &names)?;
-    // A snapshot taken before the table was published would miss the changes in between.
-    let held = source.planner.held.iter().rposition(|held| !held.connection.is_broken());
-    let at = match held {
+    // Who is not to be waited for twice is asked before the slot is made.
+    let mut tables = if was_member { publication::sent(session, &names)? } else { Some(BTreeSet::new()) };
+    if let Some(tables) = &mut tables {
+        tables.insert(relation.oid);
+    }
+    let made = slot::ensure(session, &names)?;
+    let at = match source.planner.held.iter().rposition(|held| held.serves(relation.oid)) {
         Some(at) if was_member => at,
         _ if source.planner.held.len() >= MAX_SNAPSHOTS => {
             let message = format!(
@@ -214,9 +227,12 @@ fn publish_and_load(
             ));
         }
         _ => {
+            if !made && let Some(tables) = &tables {
+                writers::wait(source.session()?, tables, timeout)?;
+            }
             let mut connection = Connection::connect(&source.connect)?;
             connection.batch_execute("SET search_path = pg_catalog")?;
-            source.planner.held.push(hold(connection)?);
+            source.planner.held.push(hold(connection, tables)?);
             source.planner.held.len() - 1
         }
     };

@@ -118,6 +118,19 @@ pub(crate) fn sends(connection: &mut Connection, names: &Names, relation: &Relat
     }
 }
 
+/// The tables that the publication sends; `None` = the log tells all tables.
+pub(crate) fn sent(connection: &mut Connection, names: &Names) -> Result<Option<BTreeSet<u32>>, ConnectorError> {
+    if names.plugin == Plugin::TestDecoding {
+        return Ok(None);
+    }
+    let rows = connection.query_params(
+        "SELECT c.oid FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname
+         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename WHERE t.pubname = $1",
+        &[names.publication.as_str().into()],
+    )?;
+    rows.iter().map(|row| Ok(row.parse(0)?.unwrap_or_default())).collect::<Result<_, ConnectorError>>().map(Some)
+}
+
 /// Lets the log send the table; says whether it did already.
 pub(crate) fn ensure(connection: &mut Connection, names: &Names, relation: &Relation) -> Result<bool, ConnectorError> {
     check_identity(connection, relation)?;
@@ -166,8 +179,10 @@ pub(crate) fn check_identity(connection: &mut Connection, relation: &Relation) -
     }
     let rows = connection.query_params(
         "SELECT c.relreplident, n.nspname, c.relname,
-                (SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
-                 WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
+                (SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_index i
+                 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+                 WHERE i.indrelid = c.oid AND i.indimmediate AND i.indisvalid
+                 AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
                 c.relpersistence
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE c.oid = $1::oid OR c.oid IN (SELECT p.relid FROM pg_partition_tree($1::oid::regclass) p WHERE p.isleaf) ORDER BY 2, 3",
@@ -200,14 +215,14 @@ impl Identity {
         let message = match self.kind {
             'f' => return Ok(()),
             'd' | 'i' if !self.key.is_empty() => return Ok(()),
-            'd' => format!("table {table} has no primary key and no other replica identity"),
+            'd' => format!("table {table} has no primary key that is always checked at once, and no other replica identity"),
             'i' => format!("the index that was the replica identity of table {table} is gone"),
             _ => format!("table {table} has REPLICA IDENTITY NOTHING"),
         };
         let message = format!("{message}: once its changes are published, the server refuses its updates and deletes");
         let mend = format!("ALTER TABLE {table} REPLICA IDENTITY FULL");
         let hint = match self.kind {
-            'd' => format!("run at the source: `{mend}`, or give it a primary key"),
+            'd' => format!("run at the source: `{mend}`, or give it a primary key that is not DEFERRABLE"),
             _ => format!("run at the source: `{mend}`, or `ALTER TABLE {table} REPLICA IDENTITY DEFAULT` if it has a primary key"),
         };
         Err(ConnectorError::config("replica_identity", message).with_hint(hint))

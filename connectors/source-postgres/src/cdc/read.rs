@@ -31,6 +31,9 @@ const BATCH_BYTES: usize = 8 << 20;
 /// The code of an error that no one sees: the values must be asked for as text.
 pub(super) const NEEDS_TEXT: &str = "needs_text";
 
+/// `pgoutput` sends values in their send form since then.
+const SENDS_BINARY: u32 = 140_000;
+
 /// A transaction on its way.
 struct Open {
     of: Transaction,
@@ -126,6 +129,7 @@ fn read_log(
     }
     let translator = lines.then(|| Translator::new(tables.iter().map(|table| &table.relation)));
     let binary = !lines
+        && catalog.server_version() >= SENDS_BINARY
         && !tables.iter().try_fold(false, |any, table| {
             Ok::<bool, ConnectorError>(any || table.selected()?.iter().any(|column| column.kind == Kind::Cast))
         })?;
@@ -278,7 +282,12 @@ impl Reader<'_> {
     /// Takes a row of a window in: a message, or a line that is one.
     fn take_row(&mut self, bytes: &[u8]) -> Result<(), ConnectorError> {
         let Some(mut translator) = self.translator.take() else { return self.take(bytes) };
-        let messages = translator.translate(bytes, self.catalog);
+        let open = self.open.as_ref();
+        let counts = |oid: u32| {
+            let table = self.by_oid.get(&oid).map(|index| &self.tables[*index]);
+            open.zip(table).is_some_and(|(open, table)| !open.skip && !table.cut.has_seen(open.of.commit, open.of.xid))
+        };
+        let messages = translator.translate(bytes, self.catalog, counts);
         self.translator = Some(translator);
         messages?.iter().try_for_each(|message| self.take(message))
     }
@@ -309,11 +318,8 @@ impl Reader<'_> {
                 if self.is_full() || self.unmarked { self.barrier() } else { Ok(()) }
             }
             Message::Relation(logged) => {
-                let Some(index) = self.by_oid.get(&logged.oid) else { return Ok(()) };
-                let table = &mut self.tables[*index];
-                table.reshape(logged, self.catalog, self.output)?;
-                if self.binary && table.needs_text() {
-                    return Err(ConnectorError::internal(NEEDS_TEXT, "a column's values are needed as text"));
+                if let Some(index) = self.by_oid.get(&logged.oid) {
+                    self.tables[*index].tell(logged);
                 }
                 Ok(())
             }
@@ -329,12 +335,13 @@ impl Reader<'_> {
     fn next_change(&mut self) -> Result<Option<(Transaction, i64)>, ConnectorError> {
         let open = self.open.as_mut().ok_or_else(outside)?;
         open.seq += 1;
-        let at = (open.of.commit, open.seq);
-        if open.skip || at <= self.last {
-            return Ok(None);
-        }
-        self.last = at;
-        Ok(Some((open.of, open.seq)))
+        let new = !open.skip && (open.of.commit, open.seq) > self.last;
+        Ok(new.then_some((open.of, open.seq)))
+    }
+
+    /// The change at this place is done with.
+    fn taken(&mut self, (of, seq): (Transaction, i64)) {
+        self.last = (of.commit, seq);
     }
 
     fn change(
@@ -346,19 +353,27 @@ impl Reader<'_> {
         bytes: usize,
     ) -> Result<(), ConnectorError> {
         let Some((of, seq)) = self.next_change()? else { return Ok(()) };
-        let Some(index) = self.by_oid.get(&relation) else { return Ok(()) };
-        let table = &mut self.tables[*index];
-        if table.cut.has_seen(of.commit, of.xid) {
+        let index = self.by_oid.get(&relation).filter(|index| !self.tables[**index].cut.has_seen(of.commit, of.xid));
+        let Some(index) = index else {
+            self.taken((of, seq));
             return Ok(());
+        };
+        let table = &mut self.tables[*index];
+        table.reshape(self.catalog, self.output)?;
+        if self.binary && table.needs_text() {
+            // It comes again.
+            return Err(ConnectorError::internal(NEEDS_TEXT, "a column's values are needed as text"));
         }
         table.push(&Change { op, old, new }, seq, &of, self.output)?;
+        self.taken((of, seq));
         self.waiting_rows += 1;
         self.waiting_bytes += bytes;
         if self.is_full() { self.flush() } else { Ok(()) }
     }
 
     fn truncate(&mut self, relations: &[u32]) -> Result<(), ConnectorError> {
-        let Some((of, _)) = self.next_change()? else { return Ok(()) };
+        let Some((of, seq)) = self.next_change()? else { return Ok(()) };
+        self.taken((of, seq));
         for relation in relations {
             let Some(index) = self.by_oid.get(relation) else { continue };
             let table = &mut self.tables[*index];
@@ -366,6 +381,7 @@ impl Reader<'_> {
                 continue;
             }
             table.flush(self.output)?;
+            self.unmarked = true;
             self.output.truncate(&Truncate { stream: table.index(), position: Some(of.place().position()) })?;
         }
         Ok(())

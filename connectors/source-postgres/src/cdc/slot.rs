@@ -127,16 +127,16 @@ impl Slot {
     }
 }
 
-/// Finds the slot, or makes it. A slot that is there is kept, for others may depend on it; but nobody can read any more from one that
-/// the server has invalidated.
-pub(crate) fn ensure(connection: &mut Connection, names: &Names) -> Result<(), ConnectorError> {
+/// Finds the slot, or makes it, and says whether it did: the server then has waited for the transactions that were in flight. A slot
+/// that is there is kept, for others may depend on it; but nobody can read any more from one that the server has invalidated.
+pub(crate) fn ensure(connection: &mut Connection, names: &Names) -> Result<bool, ConnectorError> {
     let name = &names.slot;
     match Slot::find(connection, name)? {
         Some(slot) if slot.here && slot.plugin == names.plugin.as_str() && slot.lost => {
             connection.query_params("SELECT pg_drop_replication_slot($1)", &[name.into()]).map_err(in_use)?;
             host_ffi::log(LogLevel::Warn, "removed the replication slot that was lost, to make it again", &[("slot", name)]);
         }
-        Some(slot) => return slot.usable(names).map(|_| ()),
+        Some(slot) => return slot.usable(names).map(|_| false),
         None => {}
     }
     host_ffi::mark("source.slot.before_create");
@@ -148,7 +148,7 @@ pub(crate) fn ensure(connection: &mut Connection, names: &Names) -> Result<(), C
     }
     host_ffi::mark("source.slot.created");
     host_ffi::log(LogLevel::Info, "made the replication slot", &[("slot", name)]);
-    Ok(())
+    Ok(true)
 }
 
 fn explain_create(error: Error, name: &str) -> ConnectorError {

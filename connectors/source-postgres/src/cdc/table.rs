@@ -25,6 +25,8 @@ pub(super) struct Table<'a> {
     pub(super) cut: Cut,
     columns: Vec<TableColumn>,
     shape: Option<Shape>,
+    /// What the log said last of the table, until a change comes that is taken in: how older ones look does not matter.
+    told: Option<Logged>,
 }
 
 /// Whether the catalog's column is the one the log speaks of.
@@ -46,7 +48,7 @@ impl<'a> Table<'a> {
         let columns = logged_columns(stream, columns)?;
         // An unknown column is refused before anything is read.
         select_columns(stream, &relation, columns.clone())?;
-        Ok(Self { index, stream, relation, cut, columns, shape: None })
+        Ok(Self { index, stream, relation, cut, columns, shape: None, told: None })
     }
 
     /// The columns that are read.
@@ -55,12 +57,13 @@ impl<'a> Table<'a> {
     }
 
     /// The table is from here on as the log says.
-    pub(super) fn reshape(
-        &mut self,
-        logged: Logged,
-        catalog: &mut Connection,
-        output: &mut SourceOutput,
-    ) -> Result<(), ConnectorError> {
+    pub(super) fn tell(&mut self, logged: Logged) {
+        self.told = Some(logged);
+    }
+
+    /// Makes ready for a change of the table as the log said last that it is.
+    pub(super) fn reshape(&mut self, catalog: &mut Connection, output: &mut SourceOutput) -> Result<(), ConnectorError> {
+        let Some(logged) = self.told.take() else { return Ok(()) };
         if self.shape.as_ref().is_some_and(|shape| shape.logged == logged) {
             return Ok(());
         }

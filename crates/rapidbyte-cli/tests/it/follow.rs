@@ -301,6 +301,32 @@ fn an_outage_that_is_over_counts_for_nothing() {
 }
 
 #[test]
+fn an_emptied_table_is_told_once() {
+    let server = Postgres::shared();
+    let (source, destination) = (server.database("emptied_source"), server.database("emptied_destination"));
+    source.sql("CREATE TABLE items (id int PRIMARY KEY)");
+    let project = Project::with_pipeline(&pipeline("cdc_emptied", &source, &destination, &["items"], "append", ""));
+    let told = |op: &str, expected: &str| {
+        let count = format!("SELECT count(*) FROM items WHERE _rb_op = '{op}'");
+        within_polled(PATIENCE, POLL, &format!("{expected} of `{op}`"), || (destination.sql(&count) == expected).then_some(()));
+    };
+    let followed = follow(&project);
+    for round in 1..=4 {
+        // The second row comes too soon after the first for a commit of its own, and the table is emptied before its turn.
+        source.sql(&format!("INSERT INTO items VALUES ({round})"));
+        told("insert", &(2 * round - 1).to_string());
+        source.sql(&format!("INSERT INTO items VALUES (-{round})"));
+        thread::sleep(Duration::from_millis(300));
+        source.sql("TRUNCATE items");
+        told("truncate", &round.to_string());
+    }
+    stop(followed, "TERM");
+    assert_eq!(run(&project), 0);
+    assert_eq!(destination.sql("SELECT count(*), count(DISTINCT (_rb_lsn, _rb_seq, _rb_op)) FROM items"), "12|12");
+    drop_slot(&source, "cdc_emptied");
+}
+
+#[test]
 fn a_lost_slot_is_loaded_anew_where_the_pipeline_says_so() {
     let server = Postgres::shared();
     let (source, destination) = (server.database("anew_source"), server.database("anew_destination"));

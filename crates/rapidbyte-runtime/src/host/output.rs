@@ -37,6 +37,8 @@ pub struct BarrierDecision {
 pub trait BarrierGate: Send {
     /// A batch is about to go out: its place is certain, and no receiver has seen it.
     fn batch(&mut self, stream: u32, rows: u32, bytes: u64);
+    /// A change without rows is about to go out, a truncate or a replaced range: its place is certain, too.
+    fn rowless(&mut self);
     /// The source stands at `position`. `None` = this barrier goes no further.
     fn barrier(&mut self, position: &Position) -> Option<BarrierDecision>;
 }
@@ -102,6 +104,18 @@ impl OutputState {
         let shape = self.shapes.get(&(stream, schema_id));
         let shape = shape.ok_or_else(|| refused("unknown_schema", format!("stream {stream} has no schema {schema_id}")))?;
         shape.check_batch(ipc, rows).map_err(|Refusal(why)| refused("invalid_batch", why))
+    }
+}
+
+impl OutputState {
+    async fn send_rowless(&mut self, event: Event, wait_ms: u32) -> Result<EmitOutcome, wit::ConnectorError> {
+        let gate = &mut self.gate;
+        let placed = || {
+            if let Some(gate) = gate {
+                gate.rowless();
+            }
+        };
+        outcome(self.sender.send_placed(event, wait(wait_ms), placed).await)
     }
 }
 
@@ -186,7 +200,7 @@ impl HostState {
         }
         let output = self.output("emit-truncate")?;
         output.stream(stream)?;
-        outcome(output.sender.send_timeout(Event::Truncate { stream, position }, wait(wait_ms)).await)
+        output.send_rowless(Event::Truncate { stream, position }, wait_ms).await
     }
 
     async fn send_range(&mut self, event: wit::RangeEvent, wait_ms: u32) -> Result<EmitOutcome, wit::ConnectorError> {
@@ -196,7 +210,7 @@ impl HostState {
         }
         let output = self.output("emit-range")?;
         output.stream(stream)?;
-        outcome(output.sender.send_timeout(Event::ReplaceRange { stream, low, high }, wait(wait_ms)).await)
+        output.send_rowless(Event::ReplaceRange { stream, low, high }, wait_ms).await
     }
 }
 

@@ -113,6 +113,8 @@ struct Shy;
 impl BarrierGate for Shy {
     fn batch(&mut self, _stream: u32, _rows: u32, _bytes: u64) {}
 
+    fn rowless(&mut self) {}
+
     fn barrier(&mut self, position: &Position) -> Option<BarrierDecision> {
         let id: u64 = position.value.parse().expect("a number");
         id.is_multiple_of(2).then_some(BarrierDecision { id, commit: true, last: false })

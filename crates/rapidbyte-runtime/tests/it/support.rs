@@ -169,6 +169,8 @@ pub(crate) struct EveryBarrier {
 impl BarrierGate for EveryBarrier {
     fn batch(&mut self, _stream: u32, _rows: u32, _bytes: u64) {}
 
+    fn rowless(&mut self) {}
+
     fn barrier(&mut self, _position: &Position) -> Option<BarrierDecision> {
         self.next += 1;
         Some(BarrierDecision { id: self.next, commit: true, last: false })

@@ -17,7 +17,8 @@ use rapidbyte_sdk::changes::ChangeOp;
 use std::collections::HashMap;
 
 /// The statement that shows the transactions up to `upto`: in each row the end of the transaction's commit record, when it was
-/// committed (microseconds since 2000), its id, and a line.
+/// committed (microseconds since 2000), its id, and a line. Messages of applications are left out: one that is in no transaction has no
+/// end, and what it holds need not be text.
 pub(super) fn peek(slot: &str, upto: Lsn) -> Result<String, ConnectorError> {
     Ok(format!(
         "COPY (SELECT int8send(w.ended) || int8send(w.at) || int8send(w.xid::text::bigint) || convert_to(w.data, 'UTF8') FROM (
@@ -25,11 +26,15 @@ pub(super) fn peek(slot: &str, upto: Lsn) -> Result<String, ConnectorError> {
                   max(CASE WHEN d.data LIKE 'COMMIT%' THEN (extract(epoch FROM substring(d.data FROM '\\(at (.+)\\)$')::timestamptz) * 1000000)::bigint
                       - 946684800000000 END) OVER (PARTITION BY d.xid::text) AS at
            FROM pg_logical_slot_peek_changes({}, '{upto}', NULL, 'include-xids', '1', 'include-timestamp', '1', 'skip-empty-xacts', '1')
-                WITH ORDINALITY d(lsn, xid, data, n)) w
+                WITH ORDINALITY d(lsn, xid, data, n)
+           WHERE d.data NOT LIKE 'message:%') w
          ORDER BY w.n) TO STDOUT (FORMAT binary)",
         quote_literal(slot)?
     ))
 }
+
+/// A change that has its place in the transaction and nothing else: an insert without columns into no table.
+const PASSED_OVER: [u8; 8] = [b'I', 0, 0, 0, 0, b'N', 0, 0];
 
 /// A column as the catalog has it now.
 #[derive(Debug, Clone)]
@@ -71,7 +76,8 @@ impl From<Malformed> for ConnectorError {
 fn look(connection: &mut Connection, oid: u32) -> Result<Vec<Known>, ConnectorError> {
     let rows = connection.query_params(
         "SELECT a.attname, format_type(a.atttypid, NULL), a.atttypid, a.atttypmod, to_jsonb(a) ->> 'attgenerated' = 's',
-                c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND a.attnum = ANY (i.indkey::int2[])
+                c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i
+                  WHERE i.indrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) AND i.indimmediate AND i.indisvalid
                   AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END)
          FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
          WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
@@ -97,8 +103,14 @@ impl Translator {
         Self { tables: relations.map(table).collect() }
     }
 
-    /// The messages that a row of [`peek`] is.
-    pub(super) fn translate(&mut self, row: &[u8], catalog: &mut Connection) -> Result<Vec<Vec<u8>>, ConnectorError> {
+    /// The messages that a row of [`peek`] is. Of tables whose changes do not count now nothing is asked: they may look as nobody
+    /// knows any more.
+    pub(super) fn translate(
+        &mut self,
+        row: &[u8],
+        catalog: &mut Connection,
+        counts: impl Fn(u32) -> bool,
+    ) -> Result<Vec<Vec<u8>>, ConnectorError> {
         let Some((head, text)) = row.split_first_chunk::<24>() else { return Err(malformed("it is too short")) };
         let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|index| head[at + index]));
         let (end, time, xid) = (number(0), number(8), number(16));
@@ -132,6 +144,9 @@ impl Translator {
             }
             Line::Change(change) => {
                 let Some(table) = self.tables.get_mut(&key(&change.table)) else { return Ok(Vec::new()) };
+                if !counts(table.oid) {
+                    return Ok(vec![PASSED_OVER.to_vec()]);
+                }
                 let relation = table.announce(&change, catalog)?;
                 let message = table.message(&change)?;
                 Ok(relation.into_iter().chain([message]).collect())

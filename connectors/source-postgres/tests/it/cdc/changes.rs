@@ -51,6 +51,57 @@ fn changes_say_what_happened_and_in_which_order() {
     }
 }
 
+#[test]
+fn how_a_table_looked_before_its_load_does_not_matter() {
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "looked", &["looked", "looked_beside"]);
+        pipeline.sql(
+            "DROP TYPE IF EXISTS looked_mood; CREATE TYPE looked_mood AS ENUM ('glad'); CREATE TABLE looked (id int PRIMARY KEY, v text, mood looked_mood);
+             CREATE TABLE looked_beside (id int PRIMARY KEY)",
+        );
+        let columns = |columns: &[&str]| Some(columns.iter().map(|name| (*name).to_owned()).collect());
+        pipeline.streams[0].selected_columns = columns(&["id", "v"]);
+        pipeline.load();
+        // A type that is dropped, rows that nothing tells apart, and a column that is not there yet.
+        pipeline.each(&[
+            "INSERT INTO looked VALUES (1, 'old', 'glad'); INSERT INTO looked_beside VALUES (1)",
+            "ALTER TABLE looked DROP mood",
+            "DROP TYPE looked_mood",
+            "INSERT INTO looked VALUES (2, 'old')",
+        ]);
+        if plugin == "test_decoding" {
+            pipeline.each(&["ALTER TABLE looked DROP CONSTRAINT looked_pkey", "DELETE FROM looked WHERE id = 2"]);
+            pipeline.each(&["ALTER TABLE looked ADD PRIMARY KEY (id)", "INSERT INTO looked VALUES (2, 'old')"]);
+        }
+        pipeline.sql("ALTER TABLE looked ADD w int");
+        // Loaded anew, as after a reset, on the slot that was there.
+        pipeline.loads.clear();
+        pipeline.streams[0].selected_columns = columns(&["id", "v", "w"]);
+        assert_eq!(pipeline.load().iter().map(Vec::len).collect::<Vec<_>>(), [2, 1], "{plugin}");
+        pipeline.sql("INSERT INTO looked VALUES (3, 'new', 7)");
+        let read = pipeline.changes(None);
+        let expected = map(&[("id", "3"), ("v", "new"), ("w", "7"), ("_rb_op", "insert"), ("_rb_seq", "1")]);
+        assert_eq!((read.changes(0), read.changes(1).len()), (vec![expected], 0), "{plugin}");
+    }
+}
+
+#[test]
+fn messages_of_applications_are_no_changes() {
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "messages", &["messages"]);
+        pipeline.sql("CREATE TABLE messages (id int PRIMARY KEY, v text)");
+        pipeline.load();
+        pipeline.each(&[
+            "SELECT pg_logical_emit_message(false, 'beat', 'in no transaction')",
+            "SELECT pg_logical_emit_message(true, 'beat', 'in one of its own')",
+            r"SELECT pg_logical_emit_message(false, 'beat', '\xff00fe'::bytea)",
+            r"BEGIN; INSERT INTO messages VALUES (1, 'message: no'); SELECT pg_logical_emit_message(true, 'box', '\xff'::bytea); COMMIT",
+        ]);
+        let expected = map(&[("id", "1"), ("v", "message: no"), ("_rb_op", "insert"), ("_rb_seq", "1")]);
+        assert_eq!(pipeline.changes(None).changes(0), [expected], "{plugin}");
+    }
+}
+
 /// A position as a number.
 fn number(position: &Position) -> u64 {
     let (high, low) = position.value.split_once('/').unwrap();

@@ -5,6 +5,7 @@ use postgres_wire::test_server::PostgresServer;
 use rapidbyte_sdk::{Position, Source};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 const COLUMNS: [&str; 3] = ["id", "v", "big"];
 
@@ -69,7 +70,8 @@ fn no_change_is_lost_or_repeated_between_load_and_changes() {
 
 #[test]
 fn transactions_open_at_the_cut_come_as_changes_and_others_do_not() {
-    let mut pipeline = Pipeline::new(server(), "cut", &["cut"]);
+    // Which tells all tables, so that nobody is waited for.
+    let mut pipeline = Pipeline::by("test_decoding", "cut", &["cut"]);
     pipeline.sql("CREATE TABLE cut (id int PRIMARY KEY); INSERT INTO cut VALUES (1)");
     // The slot is there before, so that everything below lies in the log that is read.
     pipeline.load();
@@ -83,6 +85,69 @@ fn transactions_open_at_the_cut_come_as_changes_and_others_do_not() {
     let mut changed: Vec<String> = pipeline.changes(None).changes(0).iter().map(|row| row["id"].clone()).collect();
     changed.sort();
     assert_eq!(changed, ["2", "4"]);
+}
+
+#[test]
+fn who_wrote_before_a_table_was_published_is_waited_for() {
+    let server = server();
+    let mut first = Pipeline::new(server, "waited", &["waited_a"]);
+    first.sql(
+        "CREATE TABLE waited_a (id int PRIMARY KEY); CREATE TABLE waited_b (id int PRIMARY KEY); CREATE TABLE waited_c (id int PRIMARY KEY);
+         CREATE TABLE waited_d (id int, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+         CREATE TABLE waited_d1 PARTITION OF waited_d FOR VALUES FROM (0) TO (10)",
+    );
+    first.load();
+    // Added by us; by somebody else just before; and written to in a partition.
+    for (table, written, added) in [
+        ("waited_b", "waited_b", ""),
+        ("waited_c", "waited_c", "ALTER PUBLICATION rapidbyte_waited ADD TABLE ONLY waited_c"),
+        ("waited_d", "waited_d1", ""),
+    ] {
+        let mut open = first.sql(&format!("BEGIN; INSERT INTO {written} VALUES (1)"));
+        first.sql(added);
+        let mut pipeline = Pipeline::new(server, "waited", &[table]);
+        let loaded = thread::scope(|scope| {
+            let writer = scope.spawn(move || {
+                // Somebody who begins later is not waited for.
+                thread::sleep(Duration::from_millis(300));
+                let later = first_of(server, &format!("BEGIN; INSERT INTO {written} VALUES (3)"));
+                open.batch_execute(&format!("INSERT INTO {written} VALUES (2); COMMIT")).unwrap();
+                later
+            });
+            let loaded = pipeline.load().remove(0);
+            writer.join().unwrap().batch_execute("COMMIT").unwrap();
+            loaded
+        });
+        let mut target = Target::of(loaded);
+        target.apply(&pipeline.changes(None), 0, &["id"]);
+        assert_eq!(target.rows.into_keys().collect::<Vec<_>>(), ["1", "2", "3"], "{table}");
+    }
+}
+
+fn first_of(server: &PostgresServer, sql: &str) -> postgres_wire::Connection {
+    let mut connection = server.connect();
+    connection.batch_execute(sql).unwrap();
+    connection
+}
+
+#[test]
+fn who_writes_for_longer_than_is_allowed_is_named() {
+    let mut pipeline = Pipeline::new(server(), "patient", &["patient_a"]);
+    pipeline.sql("CREATE TABLE patient_a (id int PRIMARY KEY); CREATE TABLE patient_b (id int PRIMARY KEY)");
+    pipeline.load();
+    pipeline.streams = vec![super::stream("patient_b")];
+    let mut open = pipeline.sql("BEGIN; INSERT INTO patient_b VALUES (1)");
+    let session = open.query("SELECT pg_backend_pid()").unwrap()[0].text(0).unwrap().to_owned();
+    let mut config = pipeline.server.config_json("app");
+    config["statement_timeout_seconds"] = 1.into();
+    let context = rapidbyte_sdk::InitContext { pipeline: Some(pipeline.name.clone()), blob: None };
+    let mut planner = source_postgres::PostgresSource::init(config, context).unwrap();
+    let error = planner.plan_partitions(&pipeline.request(0, 4)).unwrap_err();
+    assert_eq!(error.code, "writers_in_flight");
+    assert!(error.message.contains(&session), "{error:?} does not name {session}");
+    open.batch_execute("COMMIT").unwrap();
+    planner.plan_partitions(&pipeline.request(0, 4)).unwrap();
+    planner.close().unwrap();
 }
 
 #[test]

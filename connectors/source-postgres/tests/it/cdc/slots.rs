@@ -211,17 +211,19 @@ fn run_hints(pipeline: &Pipeline<'_>, item: &CheckItem) {
 
 #[test]
 fn tables_whose_updates_would_fail_are_not_published() {
-    let pipeline = Pipeline::new(server(), "nothing", &["none_key", "none_identity", "none_view"]);
+    let pipeline = Pipeline::new(server(), "nothing", &["none_key", "none_identity", "none_view", "none_at_once"]);
     pipeline.sql(
         "CREATE TABLE none_key (id int); CREATE TABLE none_identity (id int PRIMARY KEY); ALTER TABLE none_identity REPLICA IDENTITY NOTHING;
-         CREATE VIEW none_view AS SELECT 1 AS id",
+         CREATE VIEW none_view AS SELECT 1 AS id; CREATE TABLE none_at_once (id int PRIMARY KEY DEFERRABLE)",
     );
     let plan = |index: usize| pipeline.source().plan_partitions(&pipeline.request(index, 4)).unwrap_err();
-    for (index, expected) in [(0, "replica_identity"), (1, "replica_identity"), (2, "not_a_table")] {
+    for (index, expected) in [(0, "replica_identity"), (1, "replica_identity"), (2, "not_a_table"), (3, "replica_identity")] {
         assert_eq!(plan(index).code, expected);
     }
     // The application goes on.
-    pipeline
-        .sql("INSERT INTO none_key VALUES (1); UPDATE none_key SET id = 2; DELETE FROM none_key; UPDATE none_identity SET id = 1");
+    pipeline.sql(
+        "INSERT INTO none_key VALUES (1); UPDATE none_key SET id = 2; DELETE FROM none_key; UPDATE none_identity SET id = 1;
+              INSERT INTO none_at_once VALUES (1); UPDATE none_at_once SET id = 2; DELETE FROM none_at_once",
+    );
     assert_eq!(pipeline.ask("SELECT count(*) FROM pg_publication WHERE pubname = 'rapidbyte_nothing'"), "0");
 }
