@@ -231,9 +231,14 @@ fn deleted_rows_can_be_kept() {
     host.feed_commit(1, false, Some(lsn(80)));
     pipe.write(&host, 1, "_rb_changes", 3, 0).unwrap();
     assert_eq!(place.value(shown), "1y† 2b† 3c† 4d");
+    // Each is kept as it was last, also where all of it came in one window.
+    let changed = Change { big: Ok(text("Z")), ..Change::update((90, 1), 4, 4, "z") };
+    let at_once = [changed, Change::delete((90, 2), 4), Change::insert((90, 3), 5, "e", "E"), Change::delete((90, 4), 5)];
+    window(&pipe, 4, &at_once, 95).unwrap();
+    assert_eq!(place.value(shown), "1y† 2b† 3c† 4z† 5e†");
     // What another load lacks was deleted, and what it has was not.
     reload(&mut pipe, &[row(2, "bb", "B")]);
-    assert_eq!(place.value(shown), "1y† 2bb 3c† 4d†");
+    assert_eq!(place.value(shown), "1y† 2bb 3c† 4z† 5e†");
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub(crate) async fn verify(operator: &Operator, plan: &PipelinePlan, options: Ve
     let mut contracts = retry::again(plan.resources.max_retries, || contracts(&kit, &selection.plan, &streams)).await?;
     let positions = positions(plan, &streams).await?;
     let options = Arc::new(options);
-    let width = Arc::new(Semaphore::new(plan.resources.parallelism as usize));
+    let width = Arc::new(Semaphore::new(kit.parallelism() as usize));
     let mut looks: JoinSet<(usize, Result<StreamVerdict, EngineError>)> = JoinSet::new();
     for (index, stream) in streams.iter().cloned().enumerate() {
         let (kit, options, width, retries) =

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::DynPollable;
 
-/// Schemas of one task; an id more is a defect of the guest, not evolution.
+/// Schemas of one task beside one for each stream; an id more is a defect of the guest, not evolution.
 const MAX_SCHEMAS: usize = 1_024;
 /// Dead letters in one call.
 const MAX_LETTERS: usize = 10_000;
@@ -83,8 +83,9 @@ impl OutputState {
         if self.newest[index].is_some_and(|newest| schema_id <= newest) {
             return Err(refused("schema_id_order", format!("schema {schema_id} of stream {stream} is not above the one before")));
         }
-        if self.shapes.len() >= MAX_SCHEMAS {
-            return Err(refused("too_many_schemas", format!("a task has at most {MAX_SCHEMAS} schemas")));
+        let most = MAX_SCHEMAS + self.streams;
+        if self.shapes.len() >= most {
+            return Err(refused("too_many_schemas", format!("a task of {} streams has at most {most} schemas", self.streams)));
         }
         let shape = check_schema(ipc).map_err(|Refusal(why)| refused("invalid_schema", why))?;
         if !shape.has_columns() {
