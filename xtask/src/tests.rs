@@ -32,7 +32,10 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
     let (binary, crashing) = binaries()?;
     say("testing the host");
     let mut host = cargo();
-    host.args(["test", "--release", "--locked", "--workspace"]).args(filters);
+    // With the features of the binary that was built last, so that it is not built once more without them.
+    host.args(["test", "--release", "--locked", "--workspace", "--features", "rapidbyte-cli/bundled"])
+        .env("RAPIDBYTE_BUNDLE_DIR", target_dir().join("connectors"))
+        .args(filters);
     told(&mut host, &binary, &crashing)?;
     must(&mut host)?;
     if filters.is_empty() {
