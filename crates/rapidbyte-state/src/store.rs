@@ -14,8 +14,21 @@ use std::fmt;
 
 /// Where pipelines, runs and progress are remembered.
 ///
-/// Each call is one transaction: it happened whole or not at all, and once it returns `Ok` it survives a power cut. Calls
-/// block, at most for some seconds while another process writes.
+/// Each call is one transaction: it happened whole or not at all, and once it returns `Ok` it survives the death of the process
+/// and, except for those below, a power cut. Calls block, at most for some seconds while another process writes.
+///
+/// Some calls write what the destination holds anyway, or what the end of the run settles: [`announce_pipeline`],
+/// [`resolve_pipeline`], [`begin_run`], [`record_stream`], [`advance_epoch`], [`mirror`], and [`record_generation`] of one that is
+/// published. They survive a power cut once any later call that is not among them has written something; before it, none that
+/// came after them is there without them.
+///
+/// [`announce_pipeline`]: Self::announce_pipeline
+/// [`resolve_pipeline`]: Self::resolve_pipeline
+/// [`begin_run`]: Self::begin_run
+/// [`record_stream`]: Self::record_stream
+/// [`advance_epoch`]: Self::advance_epoch
+/// [`mirror`]: Self::mirror
+/// [`record_generation`]: Self::record_generation
 ///
 /// Any call may fail with `Corrupt`, `ReadOnly`, `Full`, `Locked`, `Io` or `Sql`; other kinds are named per call. Names and
 /// other text above their bounds are `Limit`, a pipeline the store does not know is `NotFound`.

@@ -4,7 +4,7 @@ use super::{dead_letters, file, key_values, lock, pipelines, portable, progress,
 use crate::checkpoint::{Checkpoint, DurableReceipt, Mirrored};
 use crate::dead_letter::{DeadLetterEntry, DeadLetterSummary, ReplayRecord};
 use crate::error::{ErrorKind, StateError};
-use crate::generation::GenerationRecord;
+use crate::generation::{GenerationRecord, GenerationState};
 use crate::key_value::KeyValueScope;
 use crate::pipeline::{PipelineId, PipelineRecord};
 use crate::portable::{ImportReport, StateExport};
@@ -20,8 +20,9 @@ use uuid::Uuid;
 
 /// The state of one machine, in one SQLite file.
 ///
-/// The file is private to its user (0600), written through a write-ahead log with full syncs, and looked over before anything
-/// in it is believed. Several processes may have it open; pipelines are kept to one run at a time by lock files beside it.
+/// The file is private to its user (0600), written through a write-ahead log, and looked over before anything in it is believed.
+/// The log is synced at each call whose loss would change what the next run does; what came before such a call is synced with it.
+/// Several processes may have it open; pipelines are kept to one run at a time by lock files beside it.
 pub struct SqliteStore {
     path: PathBuf,
     connection: Mutex<Connection>,
@@ -61,15 +62,12 @@ impl SqliteStore {
     }
 
     fn write<T>(&self, body: impl FnOnce(&Transaction<'_>) -> Result<T, StateError>) -> Result<T, StateError> {
-        let mut connection = self.connection();
-        let write = || {
-            // Immediate: what is compared is read under the write lock.
-            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = body(&tx)?;
-            tx.commit()?;
-            Ok(value)
-        };
-        write().map_err(|error: StateError| error.at(&self.path))
+        written(&mut self.connection(), "FULL", body).map_err(|error| error.at(&self.path))
+    }
+
+    /// The same for what a later call will sync with its own: a sync takes longer than the rest of the call.
+    fn write_ahead<T>(&self, body: impl FnOnce(&Transaction<'_>) -> Result<T, StateError>) -> Result<T, StateError> {
+        written(&mut self.connection(), "NORMAL", body).map_err(|error| error.at(&self.path))
     }
 
     fn probe(&self) -> Result<(), StateError> {
@@ -92,6 +90,21 @@ impl SqliteStore {
     }
 }
 
+/// Runs `body` in a transaction. Each says anew how it is synced: under `NORMAL` what it appends to the log is not, and stands there
+/// in front of what a later one syncs. The log's checksums are chained, so that what is lost is always its end.
+fn written<T>(
+    connection: &mut Connection,
+    synchronous: &str,
+    body: impl FnOnce(&Transaction<'_>) -> Result<T, StateError>,
+) -> Result<T, StateError> {
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // Immediate: what is compared is read under the write lock.
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = body(&tx)?;
+    tx.commit()?;
+    Ok(value)
+}
+
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
@@ -109,11 +122,11 @@ impl StateStore for SqliteStore {
     }
 
     fn announce_pipeline(&self, name: &str, source_kind: &str, now_ms: u64) -> Result<PipelineRecord, StateError> {
-        self.write(|tx| pipelines::announce(tx, name, source_kind, now_ms))
+        self.write_ahead(|tx| pipelines::announce(tx, name, source_kind, now_ms))
     }
 
     fn resolve_pipeline(&self, name: &str, source_identity: &str, now_ms: u64) -> Result<PipelineRecord, StateError> {
-        self.write(|tx| pipelines::resolve(tx, name, source_identity, now_ms))
+        self.write_ahead(|tx| pipelines::resolve(tx, name, source_identity, now_ms))
     }
 
     fn find_pipeline(&self, name: &str) -> Result<Option<PipelineRecord>, StateError> {
@@ -132,7 +145,7 @@ impl StateStore for SqliteStore {
     }
 
     fn begin_run(&self, guard: &RunGuard, now_ms: u64) -> Result<Vec<String>, StateError> {
-        self.write(|tx| runs::begin(tx, guard, now_ms))
+        self.write_ahead(|tx| runs::begin(tx, guard, now_ms))
     }
 
     fn finish_run(&self, guard: &RunGuard, outcome: &RunOutcome) -> Result<(), StateError> {
@@ -140,7 +153,7 @@ impl StateStore for SqliteStore {
     }
 
     fn record_stream(&self, guard: &RunGuard, result: &StreamResult) -> Result<(), StateError> {
-        self.write(|tx| runs::record_stream(tx, guard, result))
+        self.write_ahead(|tx| runs::record_stream(tx, guard, result))
     }
 
     fn recent_runs(&self, pipeline: Option<PipelineId>, limit: u32) -> Result<Vec<RunRecord>, StateError> {
@@ -164,11 +177,11 @@ impl StateStore for SqliteStore {
     }
 
     fn advance_epoch(&self, pipeline: PipelineId, stream: &StreamName, expected: u64, next: u64) -> Result<(), StateError> {
-        self.write(|tx| progress::advance_epoch(tx, pipeline, stream, expected, next))
+        self.write_ahead(|tx| progress::advance_epoch(tx, pipeline, stream, expected, next))
     }
 
     fn mirror(&self, receipt: &DurableReceipt) -> Result<Mirrored, StateError> {
-        self.write(|tx| progress::mirror(tx, receipt))
+        self.write_ahead(|tx| progress::mirror(tx, receipt))
     }
 
     fn checkpoints(&self, pipeline: PipelineId, stream: &StreamName) -> Result<Vec<Checkpoint>, StateError> {
@@ -186,7 +199,9 @@ impl StateStore for SqliteStore {
         epoch: u64,
         generation: &GenerationRecord,
     ) -> Result<Mirrored, StateError> {
-        self.write(|tx| progress::record_generation(tx, pipeline, stream, epoch, generation))
+        let record = |tx: &Transaction<'_>| progress::record_generation(tx, pipeline, stream, epoch, generation);
+        // That it is open must be known before it is published.
+        if generation.state == GenerationState::Open { self.write(record) } else { self.write_ahead(record) }
     }
 
     fn generations(&self, pipeline: PipelineId, stream: &StreamName) -> Result<Vec<GenerationRecord>, StateError> {
@@ -302,12 +317,42 @@ mod tests {
     }
 
     #[test]
-    fn every_commit_is_synced() {
+    fn a_commit_is_synced_unless_a_later_one_syncs_it() {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let store = SqliteStore::open(folder.path().join("state.db")).expect("opens");
-        let pragma =
-            |name: &str| store.connection().query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).expect("reads");
-        assert_eq!((pragma("synchronous"), pragma("foreign_keys"), pragma("busy_timeout")), (2, 1, 5_000));
+        fn pragma(connection: &Connection, name: &str) -> i64 {
+            connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).expect("reads")
+        }
+        let held = |name: &str| pragma(&store.connection(), name);
+        assert_eq!((held("synchronous"), held("foreign_keys"), held("busy_timeout")), (2, 1, 5_000));
+        assert_eq!(store.write(|tx| Ok(pragma(tx, "synchronous"))).expect("writes"), 2);
+        assert_eq!(store.write_ahead(|tx| Ok(pragma(tx, "synchronous"))).expect("writes"), 1);
+        let failed = store.write_ahead(|_| Err::<(), _>(StateError::new(ErrorKind::Limit, "no")));
+        assert_eq!(failed.expect_err("fails").kind(), ErrorKind::Limit);
+        assert_eq!(store.write(|tx| Ok(pragma(tx, "synchronous"))).expect("writes"), 2);
+    }
+
+    /// Which calls are synced, by the level that each leaves behind.
+    #[test]
+    fn what_decides_what_the_next_run_does_is_synced() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let store = SqliteStore::open(folder.path().join("state.db")).expect("opens");
+        let level = || -> i64 { store.connection().query_row("PRAGMA synchronous", [], |row| row.get(0)).expect("reads") };
+        let (stream, print) = (StreamName::new("s"), |state| GenerationRecord { number: 1, snapshot: "a".into(), state });
+        let pipeline = store.announce_pipeline("sales", "source", 1).expect("announces").id;
+        assert_eq!(level(), 1);
+        store.advance_epoch(pipeline, &stream, 0, 1).expect("advances");
+        assert_eq!(level(), 1);
+        store.record_generation(pipeline, &stream, 1, &print(GenerationState::Open)).expect("records");
+        assert_eq!(level(), 2, "that it is open is known before it is published");
+        store.record_generation(pipeline, &stream, 1, &print(GenerationState::Published)).expect("records");
+        assert_eq!(level(), 1);
+        let guard = store.lock_run(pipeline, "run").expect("locks");
+        let reset = ResetRecord { stream, asked_at_ms: 1 };
+        store.ask_reset(&guard, &reset).expect("asks");
+        assert_eq!(level(), 2);
+        store.add_dead_letters(&[]).expect("adds");
+        assert_eq!(level(), 2);
     }
 
     #[test]
