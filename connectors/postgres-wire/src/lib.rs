@@ -13,6 +13,7 @@ mod identifier;
 mod insert;
 mod params;
 mod replication;
+mod scram;
 mod transport;
 mod user_type;
 mod words;
