@@ -68,10 +68,17 @@ impl Kit {
     /// Loads and checks everything; reaches no server. Blocks while components are compiled.
     pub(crate) fn load(operator: &Operator, plan: &PipelinePlan) -> Result<Self, EngineError> {
         let mut secrets = plan.secrets.clone();
-        let source = part(operator, plan, &plan.source, Role::Source, &mut secrets)?;
-        let transforms = plan.transforms.iter().map(|of| part(operator, plan, of, Role::Transform, &mut secrets));
-        let transforms = transforms.collect::<Result<Vec<_>, _>>()?;
-        let destination = part(operator, plan, &plan.destination, Role::Destination, &mut secrets)?;
+        // Side by side: most of it is checking code that has been compiled, over all its bytes.
+        let wanted = std::iter::once(&plan.source).chain(&plan.transforms).chain(std::iter::once(&plan.destination));
+        let mut loaded = std::thread::scope(|scope| {
+            let threads: Vec<_> = wanted.map(|of| scope.spawn(move || load(operator, of))).collect();
+            let loaded: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(lost()))).collect();
+            loaded.into_iter()
+        });
+        let mut part = |of, role| part(operator, plan, of, role, loaded.next().unwrap_or_else(|| Err(lost())), &mut secrets);
+        let source = part(&plan.source, Role::Source)?;
+        let transforms = plan.transforms.iter().map(|of| part(of, Role::Transform)).collect::<Result<Vec<_>, _>>()?;
+        let destination = part(&plan.destination, Role::Destination)?;
         let patterns = plan.patterns.iter().map(|pattern| pattern.template().clone());
         let streams = plan.streams.iter().cloned().chain(patterns).collect::<Vec<_>>();
         able(&source, &destination, &streams)?;
@@ -349,20 +356,28 @@ fn blot(value: &mut serde_json::Value, config: &ConfigGrants) {
     }
 }
 
+/// Finds a connector and makes it ready to be instantiated.
+fn load(operator: &Operator, wanted: &ConnectorPlan) -> Result<Arc<Connector>, EngineError> {
+    let found = library::find(&*operator.library, &wanted.connector)?;
+    let loaded = operator.runtime.load(&found.packed, found.beside.as_deref());
+    loaded.map_err(|error| EngineError::new(Stage::Load, Cause::Host(error)))
+}
+
+fn lost() -> EngineError {
+    EngineError::internal(Stage::Load, "load_lost", "the loading of a connector ended without a word")
+}
+
 fn part(
     operator: &Operator,
     plan: &PipelinePlan,
     wanted: &ConnectorPlan,
     role: Role,
+    loaded: Result<Arc<Connector>, EngineError>,
     secrets: &mut Secrets,
 ) -> Result<Part, EngineError> {
     let name = wanted.connector.to_string();
     let at = |error: EngineError| error.in_connector(&name);
-    let found = library::find(&*operator.library, &wanted.connector).map_err(at)?;
-    let connector = operator
-        .runtime
-        .load(&found.packed, found.beside.as_deref())
-        .map_err(|error| at(EngineError::new(Stage::Load, Cause::Host(error))))?;
+    let connector = loaded.map_err(at)?;
     let manifest = connector.manifest();
     if connector.role() != role {
         let error =

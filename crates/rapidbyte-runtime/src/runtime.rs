@@ -6,7 +6,7 @@ use crate::host::HostState;
 use crate::world::{self, World};
 use rapidbyte_config::manifest::{Manifest, ManifestError, ManifestErrorKind, Role, unpack, verify};
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -46,6 +46,8 @@ pub struct Runtime {
 pub(crate) struct Shared {
     engine: Engine,
     cache: Option<AotCache>,
+    /// Held while a component is compiled: one takes all cores, and a lot of memory.
+    compiling: Mutex<()>,
     /// Lives as long as any connector does: without it a spinning guest could not be stopped.
     _ticker: Ticker,
 }
@@ -85,7 +87,7 @@ impl Runtime {
         };
         let ticker =
             Ticker::start(&engine).map_err(|error| engine_error("the sandbox's clock could not be started").because(error))?;
-        Ok(Self { shared: Arc::new(Shared { engine, cache, _ticker: ticker }) })
+        Ok(Self { shared: Arc::new(Shared { engine, cache, compiling: Mutex::default(), _ticker: ticker }) })
     }
 
     /// Checks, compiles and links a packed component. `beside` is the manifest file that lies beside it, if any. Takes about a
@@ -100,7 +102,9 @@ impl Runtime {
         }
         let manifest = verify(packed, beside).map_err(refused)?;
         let bytes = unpack(packed).map_err(refused)?.component;
-        let digest = aot::digest(bytes);
+        // What the manifest says has just been compared with the bytes.
+        let checksum = manifest.artifact.checksum.as_deref().and_then(|text| text.strip_prefix("sha256:"));
+        let digest = checksum.map_or_else(|| aot::digest(bytes), str::to_owned);
         let (component, from_cache) = self.compile(bytes, &digest)?;
         let engine = &self.shared.engine;
         let world = world::detect(engine, &component)?;
@@ -140,7 +144,13 @@ impl Runtime {
     }
 
     fn compile(&self, bytes: &[u8], digest: &str) -> Result<(Component, bool), HostError> {
-        let Shared { engine, cache, .. } = &*self.shared;
+        let Shared { engine, cache, compiling, .. } = &*self.shared;
+        if let Some(component) = cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
+            return Ok((component, true));
+        }
+        // It guards no data.
+        let _turn = compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever had the turn before may have compiled the same.
         if let Some(component) = cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
             return Ok((component, true));
         }
