@@ -141,7 +141,8 @@ impl Loader<'_> {
         let ensured = if self.session.in_transaction() {
             ensure(self.session, Hold::No)
         } else {
-            self.session.transaction(|session| ensure(session, Hold::Share))
+            // A table that a crash of the server takes away is missed by nobody: the window's commit fails with it.
+            self.session.transaction_ahead(|session| ensure(session, Hold::Share))
         };
         if let Err(error) = ensured {
             return Err(if within_load && !share.open_ended() { share.spoil(self.session, error) } else { error });

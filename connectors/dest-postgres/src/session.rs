@@ -174,13 +174,29 @@ impl Session {
         self.transaction_marked("dest.ledger.sent", act)
     }
 
-    /// The same; `point` is marked between COMMIT and its answer.
+    /// The same for what means nothing without a later commit of this session: the server writes it to disk with that one. A server
+    /// that crashes in between takes the session with it.
+    pub(crate) fn transaction_ahead<T>(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<T, ConnectorError>,
+    ) -> Result<T, ConnectorError> {
+        let begin = format!("{}; SET LOCAL synchronous_commit = off", self.begin);
+        self.connection.batch_execute(&begin).map_err(fault::from_server)?;
+        self.end_of("dest.ledger.sent", act)
+    }
+
+    /// As [`Session::transaction`]; `point` is marked between COMMIT and its answer.
     pub(crate) fn transaction_marked<T>(
         &mut self,
         point: &str,
         act: impl FnOnce(&mut Self) -> Result<T, ConnectorError>,
     ) -> Result<T, ConnectorError> {
         self.begin()?;
+        self.end_of(point, act)
+    }
+
+    /// The rest of a transaction that has begun.
+    fn end_of<T>(&mut self, point: &str, act: impl FnOnce(&mut Self) -> Result<T, ConnectorError>) -> Result<T, ConnectorError> {
         match act(self) {
             Ok(value) => {
                 self.commit(|| host_ffi::mark(point))?;
