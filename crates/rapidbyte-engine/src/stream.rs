@@ -266,6 +266,7 @@ impl Attempt<'_> {
             epoch: claimed.epoch,
             receipts: claimed.receipts,
         };
+        // The note first: each commit is visible, and a load that was to begin anew must not do so twice.
         self.prepare(&load).await?;
         let shares = self.shares(&load);
         report.partitions = shares.len() as u64;
@@ -333,12 +334,12 @@ impl Attempt<'_> {
             receipts: claimed.receipts,
         };
         report.resumed |= resumed.is_some();
-        self.prepare(&load).await?;
+        self.open_generation(&load).await?;
 
         let shares = self.shares(&load);
         report.partitions = load.generation.partitions.len() as u64;
         run.observer.event(RunEvent::Planned { stream: &self.stream.name, partitions: shares.len(), resumed: resumed.is_some() });
-        let ends = self.move_shares(shares, report).await?;
+        let ends = self.move_noted(&load, shares, report).await?;
         if ends.output_closed {
             return Ok(true);
         }
@@ -356,6 +357,12 @@ impl Attempt<'_> {
     }
 
     pub(crate) async fn prepare(&self, load: &Load) -> Result<(), EngineError> {
+        self.open_generation(load).await?;
+        self.note_open(load).await
+    }
+
+    /// Opens the load's generation at the destination, or goes on with it.
+    async fn open_generation(&self, load: &Load) -> Result<(), EngineError> {
         let run = self.run;
         let mut controller = run.kit.open_controller().await?;
         let request = PrepareRequest {
@@ -367,7 +374,10 @@ impl Attempt<'_> {
         mark("engine.prepare.before");
         controller.prepare(request).await.map_err(|error| self.destination_error(error))?;
         mark("engine.prepare.after");
-        controller.close().await.map_err(|error| self.destination_error(error))?;
+        controller.close().await.map_err(|error| self.destination_error(error))
+    }
+
+    async fn note_open(&self, load: &Load) -> Result<(), EngineError> {
         self.note(load.generation.number, load.epoch, &load.generation.snapshot, GenerationState::Open).await
     }
 
@@ -400,6 +410,15 @@ impl Attempt<'_> {
     async fn move_shares(&self, shares: Vec<Share>, report: &mut StreamReport) -> Result<Ends, EngineError> {
         let shares = shares.into_iter().map(|share| (0, share)).collect();
         shares::move_all(self.run, self.attempt, shares, std::slice::from_mut(report)).await
+    }
+
+    /// Moves the shares of a full refresh just opened, and meanwhile notes that it is open: what is synced to disk for that need not
+    /// hold rows up, which nobody sees yet. The note stands when this ends well, so before anything is published.
+    async fn move_noted(&self, load: &Load, shares: Vec<Share>, report: &mut StreamReport) -> Result<Ends, EngineError> {
+        let (moved, noted) = tokio::join!(self.move_shares(shares, report), self.note_open(load));
+        let moved = moved?;
+        noted?;
+        Ok(moved)
     }
 
     pub(crate) async fn publish(
