@@ -49,9 +49,10 @@ pub struct PostgresDestination {
 rapidbyte_sdk::connector_main!(destination, PostgresDestination, digest_ranges, dry_run);
 
 impl PostgresDestination {
-    /// The session of this instance; made by the first call that needs it.
+    /// The session for a call, asked for once at its beginning: that of the call before, renewed, or another one where it can't be.
     fn session(&mut self) -> Result<&mut Session, ConnectorError> {
-        if self.session.is_none() {
+        if !self.session.as_mut().is_some_and(Session::renew) {
+            self.session = None;
             self.session = Some(Session::open(&self.connect, self.own.lock_timeout_seconds)?);
         }
         self.session.as_mut().ok_or_else(|| ConnectorError::internal("no_session", "the session is gone"))

@@ -35,7 +35,7 @@ pub(crate) fn write(
     request: &WriteRequest,
     input: &mut Input,
 ) -> Result<WriteSummary, ConnectorError> {
-    let perf = WritePerf { connect_ns: nanos(session.connect_time()), ..WritePerf::default() };
+    let perf = WritePerf { connect_ns: nanos(session.take_connect_time()), ..WritePerf::default() };
     let shares = (0..).zip(&request.streams).map(|(index, stream)| Share::new(&request.run, config, stream, index)).collect();
     let summary = WriteSummary { perf, ..WriteSummary::default() };
     let mut loader = Loader { session, config, shares, buffer: Vec::new(), summary, staged: false };

@@ -68,9 +68,14 @@ impl Session {
         done
     }
 
-    /// How long it took to get here.
-    pub(crate) fn connect_time(&self) -> Duration {
-        self.connect_time
+    /// How long it took to get here, told once.
+    pub(crate) fn take_connect_time(&mut self) -> Duration {
+        std::mem::take(&mut self.connect_time)
+    }
+
+    /// Makes it as if just opened, for a call of another stream perhaps. A session that can't be is lost.
+    pub(crate) fn renew(&mut self) -> bool {
+        self.connection.renew("")
     }
 
     /// `150018` for 15.18.

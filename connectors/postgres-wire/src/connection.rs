@@ -16,9 +16,14 @@ use std::time::Duration;
 /// Bound on the text of one query's rows; results of this size belong into a COPY.
 const MAX_RESULT: usize = 64 << 20;
 
+/// What a session gets to become new. Guessed: one that takes longer has more to do than this, or nobody at its other end.
+const RENEWED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Settings that make texts and numbers of both connectors mean the same everywhere. Queries of the catalog look costly and are
 /// not: compiling one takes longer than running it.
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 12] = [
+    // A pooler has given its server's session another start than ours.
+    ("client_encoding", "'UTF8'"),
     ("DateStyle", "'ISO, YMD'"),
     ("IntervalStyle", "postgres"),
     ("TimeZone", "'UTC'"),
@@ -118,6 +123,9 @@ pub struct Connection {
     tls: Option<TlsInfo>,
     status: TransactionStatus,
     server_version: u32,
+    /// The statements that put it into its known state.
+    settings: String,
+    idle_timeout: Duration,
 }
 
 /// `15.18 (Debian …)` -> 150018; `9.6.24` -> 90624; `17beta1` -> 170000.
@@ -192,24 +200,32 @@ impl Connection {
     fn open(config: &ConnectConfig, log: bool) -> Result<Self, Error> {
         let session = handshake::connect(config, log)?;
         let server_version = session.parameters.get("server_version").map_or(0, |text| version_number(text));
+        let settings = match config.statement_timeout_seconds {
+            Some(seconds) => format!("{}; SET statement_timeout = '{seconds}s'", settings(false)),
+            None => settings(false),
+        };
         let mut made = Self {
             transport: session.transport,
             parameters: session.parameters,
             tls: session.tls,
             status: TransactionStatus::Idle,
             server_version,
+            settings,
+            idle_timeout: Duration::from_secs(config.idle_timeout_seconds),
         };
-        if made.parameter("client_encoding").is_some_and(|encoding| encoding != "UTF8" && encoding != "UNICODE") {
+        if !made.speaks_utf8() {
             return Err(
                 ConnectorError::config("client_encoding", "the server does not let us set `client_encoding` to UTF8").into()
             );
         }
-        made.set_idle_timeout(Duration::from_secs(config.idle_timeout_seconds));
-        match config.statement_timeout_seconds {
-            Some(seconds) => made.batch_execute(&format!("{}; SET statement_timeout = '{seconds}s'", settings(false)))?,
-            None => made.batch_execute(&settings(false))?,
-        }
+        made.set_idle_timeout(made.idle_timeout);
+        let settings = made.settings.clone();
+        made.batch_execute(&settings)?;
         Ok(made)
+    }
+
+    fn speaks_utf8(&self) -> bool {
+        self.parameter("client_encoding").is_none_or(|encoding| encoding == "UTF8" || encoding == "UNICODE")
     }
 
     /// As `server_version_num`: 150018.
@@ -237,8 +253,31 @@ impl Connection {
         self.transport.is_broken()
     }
 
+    /// Makes the session what it was when it was connected, with `settings` on top, for something that has nothing to do with what
+    /// it was used for before: functions, triggers and views run other people's code, which may have set anything in it. Tells whether
+    /// that succeeded: a session in a transaction, one that the server has ended, and one that does not answer soon are lost.
+    pub fn renew(&mut self, settings: &str) -> bool {
+        if self.is_broken() || self.status != TransactionStatus::Idle {
+            return false;
+        }
+        self.transport.set_idle_timeout(RENEWED_WITHIN.min(self.idle_timeout));
+        // Two messages and one round trip. The first can't share a message with others, and on some servers it also takes away the role
+        // that the user's own settings give.
+        let renewed = self
+            .send_simple("DISCARD ALL")
+            .and_then(|()| self.send_simple(&format!("RESET ROLE; {}; {settings}", self.settings)))
+            .and_then(|()| self.answer())
+            .and_then(|_| self.answer());
+        self.transport.set_idle_timeout(self.idle_timeout);
+        if renewed.is_err() {
+            self.transport.mark_broken();
+        }
+        renewed.is_ok() && self.status == TransactionStatus::Idle && self.speaks_utf8()
+    }
+
     /// How long the server may be silent while we wait for it.
     pub fn set_idle_timeout(&mut self, timeout: Duration) {
+        self.idle_timeout = timeout;
         self.transport.set_idle_timeout(timeout);
     }
 

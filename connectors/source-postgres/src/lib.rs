@@ -20,6 +20,7 @@ use rapidbyte_sdk::{
     ReadSummary, RunContext, Source, SourceOutput, StreamContext, StreamName, SyncMode, host_ffi,
 };
 use serde::Deserialize;
+use std::time::{Duration, Instant};
 
 rapidbyte_sdk::connector_main!(source, PostgresSource, digest_ranges);
 
@@ -58,8 +59,12 @@ pub struct PostgresSource {
     config: SourceConfig,
     /// What the slot may keep of the server's log.
     budget: Option<cdc::Budget>,
-    /// For everything but reads, which have a session of their own each.
+    /// For everything but what is pinned.
     session: Option<Connection>,
+    /// An earlier call has used it.
+    used: bool,
+    /// How long it took to connect, as far as no read has told it.
+    connecting: Duration,
     /// The pipeline it serves.
     pipeline: Option<String>,
     planner: cdc::Planner,
@@ -77,16 +82,33 @@ impl PostgresSource {
         config.names(self.pipeline.as_deref())
     }
 
-    /// The session for catalog queries, made when it is first needed.
+    /// A call begins. What it needs of a session is not what an earlier one, of another stream perhaps, has left in it.
+    fn begin_call(&mut self) {
+        self.used = true;
+    }
+
+    /// The session, made when it is first needed.
     fn session(&mut self) -> Result<&mut Connection, ConnectorError> {
-        if self.session.as_ref().is_none_or(Connection::is_broken) {
-            let mut connection = Connection::connect(&self.connect)?;
-            check::supported(&connection)?;
-            // Names of types then come with their schema.
-            connection.batch_execute("SET search_path = pg_catalog")?;
-            self.session = Some(connection);
+        let connection = self.take_session()?;
+        Ok(self.session.insert(connection))
+    }
+
+    /// The same, to read in it. Whoever has done so puts it back; after an error it is gone, with whatever was under way.
+    fn take_session(&mut self) -> Result<Connection, ConnectorError> {
+        // Names of types then come with their schema.
+        const NAMES: &str = "SET search_path = pg_catalog";
+        let used = std::mem::take(&mut self.used);
+        if let Some(mut connection) = self.session.take()
+            && (if used { connection.renew(NAMES) } else { !connection.is_broken() })
+        {
+            return Ok(connection);
         }
-        self.session.as_mut().ok_or_else(|| ConnectorError::internal("session", "the session is missing"))
+        let started = Instant::now();
+        let mut connection = Connection::connect(&self.connect)?;
+        check::supported(&connection)?;
+        connection.batch_execute(NAMES)?;
+        self.connecting += started.elapsed();
+        Ok(connection)
     }
 
     /// Schema and table of a stream.
@@ -108,6 +130,8 @@ impl Source for PostgresSource {
             config,
             budget,
             session: None,
+            used: false,
+            connecting: Duration::ZERO,
             pipeline,
             planner: cdc::Planner::default(),
             held: Vec::new(),
@@ -116,10 +140,12 @@ impl Source for PostgresSource {
     }
 
     fn validate(&mut self, streams: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
+        self.begin_call();
         Ok(check::check(self, streams))
     }
 
     fn identity(&mut self) -> Result<Option<String>, ConnectorError> {
+        self.begin_call();
         let place = format!("{}:{}", self.connect.host, self.connect.port);
         let session = self.session()?;
         let database = session.query("SELECT oid, datname FROM pg_database WHERE datname = current_database()")?;
@@ -137,12 +163,14 @@ impl Source for PostgresSource {
     }
 
     fn discover(&mut self) -> Result<Vec<DiscoveredStream>, ConnectorError> {
+        self.begin_call();
         let session = self.session()?;
         host_ffi::mark("source.discover.start");
         discover::discover(session)
     }
 
     fn plan_partitions(&mut self, request: &PlanRequest) -> Result<PartitionPlan, ConnectorError> {
+        self.begin_call();
         if request.stream.sync_mode == SyncMode::Cdc {
             return cdc::plan(self, request);
         }
@@ -161,16 +189,19 @@ impl Source for PostgresSource {
     }
 
     fn read(&mut self, request: &ReadRequest, output: &mut SourceOutput) -> Result<ReadSummary, ConnectorError> {
+        self.begin_call();
         let changes = request.partition.is_none() && request.streams.iter().any(|stream| stream.sync_mode == SyncMode::Cdc);
         if changes { cdc::read(self, request, output) } else { read::read(self, request, output) }
     }
 
     fn confirm(&mut self, position: &Position) -> Result<(), ConnectorError> {
+        self.begin_call();
         // Other positions hold nothing back at the server.
         if position.kind == CursorType::Lsn { cdc::confirm(self, position) } else { Ok(()) }
     }
 
     fn teardown(&mut self, _: &RunContext, streams: &[StreamContext]) -> Result<(), ConnectorError> {
+        self.begin_call();
         cdc::teardown(self, streams)
     }
 

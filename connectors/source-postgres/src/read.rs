@@ -3,7 +3,6 @@
 use crate::PostgresSource;
 use crate::catalog::{Relation, TableColumn, columns_of, find_relation, missing_column, missing_table};
 use crate::cdc;
-use crate::check::supported;
 use crate::decode::{self, DecodedColumn, Pushed, RowDecoder};
 use crate::incremental::{self, Marker};
 use crate::shares::{self, Share};
@@ -92,10 +91,8 @@ pub(crate) fn read(
     }
     host_ffi::mark("source.read.start");
     let mut perf = ReadPerf::default();
-    let started = Instant::now();
-    let mut connection = Connection::connect(&source.connect)?;
-    supported(&connection)?;
-    perf.connect_ns = nanos(started.elapsed());
+    let mut connection = source.take_session()?;
+    perf.connect_ns = nanos(std::mem::take(&mut source.connecting));
     host_ffi::mark("source.read.connected");
     let started = Instant::now();
     let share = shares::of(request)?;
@@ -110,7 +107,7 @@ pub(crate) fn read(
             .map_err(|error| with_grant(error, &source.connect.user, schema, table))?;
     }
     connection.batch_execute("COMMIT")?;
-    connection.close();
+    source.session = Some(connection);
     Ok(output.summary(perf))
 }
 

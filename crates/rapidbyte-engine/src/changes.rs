@@ -69,6 +69,7 @@ pub(crate) async fn load(
             let tries = attempt - forgiven;
             if anew.takes(&failed, streams) {
                 planner = None;
+                run.kit.forget_idle();
                 let context = RunContext { attempt, ..run.context.clone() };
                 match claim(&run.kit, &run.state, &context, run.pipeline, &run.source_identity, streams).await {
                     Ok(claims) => break claims,
@@ -82,6 +83,7 @@ pub(crate) async fn load(
             let Some(wait) = retry::wait_for(&failed, tries, run.max_retries) else { return Err(Failed { error: failed, at }) };
             let wait = if run.follow.is_some() { wait.min(follow::LONGEST_WAIT) } else { wait };
             run.observer.event(RunEvent::Retrying { stream: &streams[at].name, attempt: tries, wait, error: &failed });
+            run.kit.forget_idle();
             tokio::time::sleep(wait).await;
             attempt += 1;
             reports.iter_mut().for_each(|report| report.attempts = attempt);
@@ -352,6 +354,8 @@ impl Group<'_> {
             resume,
             follow: run.follow.clone(),
         };
+        // The one task that is left may go on for long. A source that follows is opened for it.
+        run.kit.close_idle(usize::from(run.follow.is_none()), 1).await;
         let permit = run.tasks.acquire().await;
         let _permit = permit.map_err(|_| EngineError::internal(Stage::Engine, "tasks_closed", "the run has ended"))?;
         let observer = run.follow.as_ref().map_or_else(|| Arc::clone(&run.observer), |follow| follow.observer());

@@ -31,7 +31,7 @@ pub(crate) async fn claim(
     mark("engine.claim.before");
     let claimed = controller.claim(run.clone(), asked).await.map_err(fail)?;
     mark("engine.claim.after");
-    controller.close().await.map_err(fail)?;
+    kit.give_destination(controller).await;
 
     let mut believed = Vec::with_capacity(claimed.len());
     for ((stream, known), claimed) in streams.iter().zip(known).zip(claimed) {

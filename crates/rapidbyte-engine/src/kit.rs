@@ -1,6 +1,7 @@
 //! A pipeline's connectors, loaded and with their configuration checked: everything that instances are opened from.
 
 use crate::error::{Cause, EngineError, Stage};
+use crate::idle::Idle;
 use crate::library::{self, ConnectorLibrary};
 use crate::transform_state;
 use rapidbyte_config::manifest::{Delivery, Role};
@@ -22,7 +23,7 @@ const CHANNEL_BUDGET: u64 = 32 << 20;
 
 /// What a guest takes at full speed, with a batch in each of its buffers. Guessed: whole runs of wide rows peak at 154 MB with one task
 /// of two guests and at 238 MB with two (benches/RESULTS.md), which leaves some room.
-const BUSY_GUEST: u64 = 48 << 20;
+pub(crate) const BUSY_GUEST: u64 = 48 << 20;
 
 /// The most memory one guest may take.
 const GUEST_MEMORY: usize = 512 << 20;
@@ -53,6 +54,8 @@ pub(crate) struct Kit {
     memory: MemoryPool,
     parallelism: u32,
     compression: Compression,
+    sources: Arc<Idle<SourceInstance>>,
+    destinations: Arc<Idle<DestinationInstance>>,
 }
 
 /// What the operator gives to every pipeline.
@@ -91,6 +94,15 @@ impl Kit {
         if parallelism < wanted {
             tracing::info!(tasks = parallelism, wanted, "`resources.max_memory` has room for fewer tasks at once");
         }
+        let (sources, destinations) = (Arc::<Idle<SourceInstance>>::default(), Arc::<Idle<DestinationInstance>>::default());
+        let pool = MemoryPool::new(usize::try_from(memory - budget).unwrap_or(usize::MAX));
+        let spare = (Arc::downgrade(&sources), Arc::downgrade(&destinations));
+        pool.set_spare(move || {
+            if let (Some(sources), Some(destinations)) = (spare.0.upgrade(), spare.1.upgrade()) {
+                sources.forget();
+                destinations.forget();
+            }
+        });
         Ok(Self {
             pipeline: plan.pipeline.clone(),
             source,
@@ -99,13 +111,15 @@ impl Kit {
             redactor: Arc::new(secrets.redactor()),
             timings: Arc::new(HostTimings::default()),
             budget: MemoryBudget::new(usize::try_from(budget).unwrap_or(usize::MAX)),
-            memory: MemoryPool::new(usize::try_from(memory - budget).unwrap_or(usize::MAX)),
+            memory: pool,
             parallelism,
             compression: match plan.resources.compression {
                 None => Compression::None,
                 Some(PlanCompression::Lz4) => Compression::Lz4,
                 Some(PlanCompression::Zstd) => Compression::Zstd,
             },
+            sources,
+            destinations,
         })
     }
 
@@ -113,6 +127,33 @@ impl Kit {
     /// `resources.max_memory` has room for.
     pub(crate) fn parallelism(&self) -> u32 {
         self.parallelism
+    }
+
+    /// From here on instances are kept for the next call: of each end as many as tasks may run at once.
+    pub(crate) fn keep_idle(&self) {
+        self.sources.keep_up_to(self.parallelism as usize);
+        self.destinations.keep_up_to(self.parallelism as usize);
+    }
+
+    /// Keeps a source whose call has ended well, and which holds nothing at its server.
+    pub(crate) async fn give_source(&self, source: SourceInstance) {
+        self.sources.give(source).await;
+    }
+
+    /// Keeps a destination whose call has ended well.
+    pub(crate) async fn give_destination(&self, destination: DestinationInstance) {
+        self.destinations.give(destination).await;
+    }
+
+    /// Gives up what is kept: another attempt does not begin on an instance from before the error.
+    pub(crate) fn forget_idle(&self) {
+        self.sources.forget();
+        self.destinations.forget();
+    }
+
+    /// Closes what is kept, but for so many of each end.
+    pub(crate) async fn close_idle(&self, sources: usize, destinations: usize) {
+        tokio::join!(self.sources.close_down_to(sources), self.destinations.close_down_to(destinations));
     }
 
     pub(crate) fn redactor(&self) -> &Arc<Redactor> {
@@ -232,13 +273,17 @@ impl Kit {
         options
     }
 
-    /// A source for a task or, without a stream, for a visit.
+    /// A source for a task or, without a stream, for a call that is not about one: an idle one, or a fresh one.
     pub(crate) async fn open_source(
         &self,
         stream: Option<&StreamContext>,
         state: &Arc<dyn StateAccess>,
     ) -> Result<SourceInstance, EngineError> {
-        SourceInstance::open(&self.source.connector, &self.options(&self.source, stream, state))
+        let options = self.options(&self.source, stream, state);
+        if let Some(idle) = self.sources.take(&options) {
+            return Ok(idle);
+        }
+        SourceInstance::open(&self.source.connector, &options)
             .await
             .map_err(|error| EngineError::guest(Stage::Source, error).in_connector(&self.source.name))
     }
@@ -270,29 +315,30 @@ impl Kit {
             .map_err(|error| EngineError::guest(Stage::Transform(index as u32), error).in_connector(&part.name))
     }
 
-    /// A destination that writes; its standard output is this process's.
+    /// A destination that writes: an idle one, or a fresh one.
     pub(crate) async fn open_writer(
         &self,
         stream: &StreamContext,
         state: &Arc<dyn StateAccess>,
     ) -> Result<DestinationInstance, EngineError> {
-        let mut options = self.options(&self.destination, Some(stream), state);
-        options.stdout = StdoutMode::Inherit;
-        self.destination_with(&options).await
+        self.destination_with(self.options(&self.destination, Some(stream), state)).await
     }
 
-    /// A destination that claims, prepares and publishes. These may have to wait for locks or move a table.
+    /// A destination that claims, prepares and publishes: an idle one, or a fresh one. These calls may have to wait for locks or
+    /// move a table.
     pub(crate) async fn open_controller(&self) -> Result<DestinationInstance, EngineError> {
         let state: Arc<dyn StateAccess> = Arc::new(NoState);
         let mut options = self.options(&self.destination, None, &state);
         options.limits.call_timeout = Some(CONTROL_TIMEOUT);
-        self.destination_with(&options).await
+        self.destination_with(options).await
     }
 
     /// A destination for a visit.
     pub(crate) async fn open_destination(&self) -> Result<DestinationInstance, EngineError> {
         let state: Arc<dyn StateAccess> = Arc::new(NoState);
-        self.destination_with(&self.options(&self.destination, None, &state)).await
+        DestinationInstance::open(&self.destination.connector, &self.options(&self.destination, None, &state))
+            .await
+            .map_err(|error| EngineError::guest(Stage::Destination, error).in_connector(&self.destination.name))
     }
 
     /// The end that does not digest its rows, if there is one.
@@ -333,8 +379,13 @@ impl Kit {
             .map_err(|error| EngineError::guest(Stage::Destination, error).in_connector(&self.destination.name))
     }
 
-    async fn destination_with(&self, options: &InstanceOptions) -> Result<DestinationInstance, EngineError> {
-        DestinationInstance::open(&self.destination.connector, options)
+    /// Each can write, so its standard output is this process's.
+    async fn destination_with(&self, mut options: InstanceOptions) -> Result<DestinationInstance, EngineError> {
+        if let Some(idle) = self.destinations.take(&options) {
+            return Ok(idle);
+        }
+        options.stdout = StdoutMode::Inherit;
+        DestinationInstance::open(&self.destination.connector, &options)
             .await
             .map_err(|error| EngineError::guest(Stage::Destination, error).in_connector(&self.destination.name))
     }

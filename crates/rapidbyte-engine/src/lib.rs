@@ -46,6 +46,7 @@ mod error;
 mod follow;
 mod gate;
 mod guest_state;
+mod idle;
 mod inspect;
 mod keeper;
 mod kit;

@@ -14,7 +14,7 @@ pub(crate) async fn list(kit: &Arc<Kit>) -> Result<Vec<DiscoveredStream>, Engine
     let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
     let mut source = kit.open_source(None, &state).await?;
     let found = source.discover().await.map_err(fail)?;
-    source.close().await.map_err(fail)?;
+    kit.give_source(source).await;
     Ok(found)
 }
 

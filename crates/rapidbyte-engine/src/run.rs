@@ -134,6 +134,7 @@ pub(crate) async fn finish_replay_run(
 
 pub(crate) async fn begin(operator: &Operator, plan: &PipelinePlan) -> Result<Begun, EngineError> {
     let kit = load_kit(operator, plan).await?;
+    kit.keep_idle();
     let state_plan = plan.state.clone();
     let state = blocking(move || open_state(&state_plan)).await??;
     let run_id = uuid::Uuid::new_v4().to_string();
@@ -179,7 +180,7 @@ pub(crate) async fn identify(kit: &Arc<Kit>) -> Result<String, EngineError> {
     let fail = |error| EngineError::guest(Stage::Source, error).in_connector(kit.source_name());
     let mut source = kit.open_source(None, &state).await?;
     let identity = source.identity().await.map_err(fail)?;
-    source.close().await.map_err(fail)?;
+    kit.give_source(source).await;
     Ok(identity.unwrap_or_else(|| kit.derived_identity()))
 }
 
@@ -265,6 +266,9 @@ async fn finish(
         output_closed: false,
         rows_dropped: 0,
     };
+    if results.is_ok() {
+        begun.kit.close_idle(0, 0).await;
+    }
     let mut recorded = Vec::new();
     // One policy for all streams, those that a pattern stands for among them.
     let mut templates = plan.streams.iter().chain(plan.patterns.iter().map(StreamPattern::template));

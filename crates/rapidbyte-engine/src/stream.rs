@@ -56,7 +56,7 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
     let mut claimed = first_claim;
     let newest_before = claimed.newest_generation;
     let mut first: Option<String> = None;
-    // Of all attempts: a retry goes on at the snapshot that it holds.
+    // Of all attempts, if it holds a snapshot: a retry goes on at that.
     let mut planner = None;
     let mut report = StreamReport::of(&stream.name);
     loop {
@@ -74,6 +74,7 @@ pub(crate) async fn load(run: &Arc<Run>, stream: StreamContext, first_claim: Cla
             first = first.or_else(|| Some(failed.message()));
             let Some(wait) = retry::wait_for(&failed, report.attempts, run.max_retries) else { return Err(failed) };
             run.observer.event(RunEvent::Retrying { stream: &stream.name, attempt: report.attempts, wait, error: &failed });
+            run.kit.forget_idle();
             tokio::time::sleep(wait).await;
             report.attempts += 1;
             let context = RunContext { attempt: report.attempts, ..run.context.clone() };
@@ -311,7 +312,12 @@ impl Attempt<'_> {
             );
             return Err(EngineError::internal(Stage::Source, "protocol_violation", message).in_connector(run.kit.source_name()));
         }
-        *held = Some(planner);
+        if plan.token.is_empty() {
+            // It pins nothing that a reader could need.
+            run.kit.give_source(planner).await;
+        } else {
+            *held = Some(planner);
+        }
         Ok(plan)
     }
 
@@ -374,7 +380,8 @@ impl Attempt<'_> {
         mark("engine.prepare.before");
         controller.prepare(request).await.map_err(|error| self.destination_error(error))?;
         mark("engine.prepare.after");
-        controller.close().await.map_err(|error| self.destination_error(error))
+        run.kit.give_destination(controller).await;
+        Ok(())
     }
 
     async fn note_open(&self, load: &Load) -> Result<(), EngineError> {
@@ -441,7 +448,7 @@ impl Attempt<'_> {
             }
         };
         mark("engine.publish.after");
-        controller.close().await.map_err(|error| self.destination_error(error))?;
+        run.kit.give_destination(controller).await;
         let place = letters::Place {
             pipeline: run.pipeline,
             stream: self.stream,
@@ -497,15 +504,26 @@ impl Attempt<'_> {
     /// Tells the source what is durable, and lets it go.
     async fn confirm(&self, planner: &mut Option<SourceInstance>, position: Option<Position>) -> Result<(), EngineError> {
         mark("engine.confirm.before");
-        if let (Some(planner), Some(position)) = (planner.as_mut(), position) {
-            planner.confirm(position).await.map_err(|error| self.source_error(error))?;
+        if let Some(position) = position {
+            match planner.as_mut() {
+                Some(planner) => planner.confirm(position).await.map_err(|error| self.source_error(error))?,
+                None => self.confirm_on_any(position).await?,
+            }
         }
         mark("engine.confirm.after");
         self.close(planner).await;
         Ok(())
     }
 
-    /// Ends the planner, and with it whatever it pins at the source.
+    async fn confirm_on_any(&self, position: Position) -> Result<(), EngineError> {
+        let state: Arc<dyn StateAccess> = Arc::new(NoState);
+        let mut source = self.run.kit.open_source(Some(self.stream), &state).await?;
+        source.confirm(position).await.map_err(|error| self.source_error(error))?;
+        self.run.kit.give_source(source).await;
+        Ok(())
+    }
+
+    /// Ends a planner that holds something, and with it whatever it pins at the source.
     async fn close(&self, planner: &mut Option<SourceInstance>) {
         let Some(planner) = planner.take() else { return };
         if let Err(error) = planner.close().await {

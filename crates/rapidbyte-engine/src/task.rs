@@ -323,7 +323,12 @@ async fn read(
         let end = lock(&newest).clone();
         confirm(&mut source, end, settled).await.map_err(fail)?;
     }
-    source.close().await.map_err(fail)?;
+    if share.follow.is_some() {
+        // Its metrics are this run's.
+        source.close().await.map_err(fail)?;
+    } else {
+        kit.give_source(source).await;
+    }
     Ok(Ended::Read(summary, emitted))
 }
 
@@ -398,6 +403,6 @@ async fn write(
         return Ok(Ended::Written(written.unwrap_or_default(), true));
     }
     let summary = written.map_err(fail)?;
-    destination.close().await.map_err(fail)?;
+    kit.give_destination(destination).await;
     Ok(Ended::Written(summary, false))
 }

@@ -160,6 +160,31 @@ impl Guest {
         })
     }
 
+    /// The next calls are for the stream that these options name, with its state and within its limits for batches and time. All
+    /// else must be as the instance was opened with.
+    pub(crate) fn turn_to(&mut self, options: &InstanceOptions) {
+        let limits = &options.limits;
+        let state = self.store.data_mut();
+        state.telemetry.turn_to(&options.stream);
+        state.state = Arc::clone(&options.state);
+        state.max_batch_bytes = limits.max_batch_bytes;
+        self.store.set_hostcall_fuel(limits.max_batch_bytes.saturating_add(CALL_OVERHEAD));
+        self.stderr.turn_to(&options.stream);
+        self.call_timeout = limits.call_timeout;
+        self.stream_timeout = limits.stream_timeout;
+    }
+
+    /// Whether its last call was not stopped and did not trap, it was never refused memory, and nobody has stopped reading what it
+    /// prints.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.usable && !self.store.data().limiter.refused() && !self.output_closed()
+    }
+
+    /// Its memory, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.store.data().limiter.used()
+    }
+
     /// Begins a call: until it has ended well, the instance counts as broken.
     pub(crate) fn begin(&mut self) -> Result<(), GuestError> {
         #[cfg(feature = "crash-points")]

@@ -1,7 +1,8 @@
 //! How much memory a guest may take, alone and together with the others.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wasmtime::ResourceLimiter;
 
@@ -40,16 +41,22 @@ impl Default for InstanceLimits {
 #[derive(Debug, Clone)]
 pub struct MemoryPool(Arc<Pool>);
 
-#[derive(Debug)]
 struct Pool {
     used: AtomicUsize,
     limit: usize,
+    spare: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("used", &self.used).field("limit", &self.limit).finish_non_exhaustive()
+    }
 }
 
 impl MemoryPool {
     /// A pool of so many bytes.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Pool { used: AtomicUsize::new(0), limit }))
+        Self(Arc::new(Pool { used: AtomicUsize::new(0), limit, spare: OnceLock::new() }))
     }
 
     /// Bytes taken now.
@@ -57,7 +64,21 @@ impl MemoryPool {
         self.0.used.load(Ordering::Relaxed)
     }
 
+    /// Names what is called before a guest is refused memory: it may drop instances that nobody uses, and must not wait. The first
+    /// one named counts.
+    pub fn set_spare(&self, spare: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.spare.set(Box::new(spare));
+    }
+
     fn take(&self, bytes: usize) -> bool {
+        self.take_now(bytes)
+            || self.0.spare.get().is_some_and(|spare| {
+                spare();
+                self.take_now(bytes)
+            })
+    }
+
+    fn take_now(&self, bytes: usize) -> bool {
         self.0
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.0.limit))
@@ -85,6 +106,11 @@ const MAX_TABLE_ELEMENTS: usize = 1 << 20;
 impl Limiter {
     pub(crate) fn new(limits: &InstanceLimits) -> Self {
         Self { limit: limits.memory, used: 0, pool: limits.total_memory.clone(), refused: false }
+    }
+
+    /// Bytes taken so far. Memory of a guest never shrinks.
+    pub(crate) fn used(&self) -> usize {
+        self.used
     }
 
     /// Whether the guest has been refused memory: a panic after that is not its own fault.

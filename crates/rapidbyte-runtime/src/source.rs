@@ -42,6 +42,22 @@ impl SourceInstance {
         Ok(Self { guest, exports })
     }
 
+    /// The next calls are for the stream that these options name, with its state and within its limits for batches and time. All
+    /// else must be as the instance was opened with.
+    pub fn turn_to(&mut self, options: &InstanceOptions) {
+        self.guest.turn_to(options);
+    }
+
+    /// Whether another call makes sense: the last one was not stopped and did not trap, and the guest was never refused memory.
+    pub fn is_sound(&self) -> bool {
+        self.guest.is_sound()
+    }
+
+    /// The guest's memory, in bytes. It never shrinks.
+    pub fn memory(&self) -> usize {
+        self.guest.memory()
+    }
+
     /// Looks at the server and each stream.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 
 /// What is kept of a guest's standard error for the message of a trap.
 const TAIL: usize = 16 << 10;
-/// Lines of it that reach the log in an instance's life.
+/// Lines of it that reach the log, for each stream that an instance turns to.
 const MAX_LINES: usize = 2_000;
 const MAX_LINE: usize = 1 << 10;
 
@@ -119,6 +119,15 @@ impl Stderr {
 
     fn lock(&self) -> MutexGuard<'_, Captured> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on it is about another stream.
+    pub(crate) fn turn_to(&self, stream: &str) {
+        let mut captured = self.lock();
+        captured.labels.stream.replace_range(.., stream);
+        captured.tail.clear();
+        captured.line.clear();
+        captured.lines = 0;
     }
 
     /// The end of what was written, redacted.

@@ -96,8 +96,10 @@ pub struct PublishRequest {
 
 /// Writes streams.
 ///
-/// Called in the order `init`, any of the others, `close`. `claim`, `prepare` and `publish` run on an instance of their own;
-/// each `write` on one of its own, several at once for several partitions.
+/// Called in the order `init`, any of the others, `close`; one instance serves one call after another, of one stream after another,
+/// and several instances write at once for several partitions. Between calls nothing may be held at the server; what the call before has
+/// set in a session must not reach the next, and a session that was ended meanwhile is made anew. Nothing else may be remembered: the
+/// next call may come to another instance.
 pub trait Destination: Sized {
     /// The shape of the `config:` block.
     type Config: DeserializeOwned;

@@ -49,7 +49,8 @@ pub struct PartitionPlan {
     pub snapshot: String,
     /// The shares; one with id `0` for a source that does not split.
     pub partitions: Vec<Partition>,
-    /// Given to every `read` of this run. Valid while this instance lives.
+    /// Given to every `read` of this run. Valid while this instance lives. Empty if nothing is held for it: the instance then goes
+    /// on to other calls.
     pub token: Vec<u8>,
 }
 
@@ -79,8 +80,10 @@ pub struct ReadRequest {
 
 /// Reads streams.
 ///
-/// Called in the order `init`, any of the others, `close`; one instance serves one configuration, and an error from any
-/// call may be followed by `close` alone.
+/// Called in the order `init`, any of the others, `close`; one instance serves one configuration, one call after another, of one
+/// stream after another. An error from any call may be followed by `close` alone. Between calls nothing may be held at the server
+/// but what a plan with a token holds; what the call before has set in a session must not reach the next, and a session that was
+/// ended meanwhile is made anew.
 pub trait Source: Sized {
     /// The shape of the `config:` block.
     type Config: DeserializeOwned;
@@ -100,7 +103,8 @@ pub trait Source: Sized {
     /// Lists what can be read.
     fn discover(&mut self) -> Result<Vec<DiscoveredStream>, ConnectorError>;
 
-    /// Splits a stream and pins its data. The instance stays open, without a call under way, until its last partition ends.
+    /// Splits a stream and pins its data. If the plan has a token, the instance stays open, without a call under way, until its last
+    /// partition ends.
     ///
     /// The default reads everything in one partition and can't resume: each attempt is a snapshot of its own.
     fn plan_partitions(&mut self, request: &PlanRequest) -> Result<PartitionPlan, ConnectorError> {

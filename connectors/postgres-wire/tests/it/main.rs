@@ -192,3 +192,48 @@ fn lost_servers(server: &PostgresServer) {
     drop(copy);
     assert!(connection.is_broken());
 }
+
+#[test]
+fn a_session_that_is_renewed_is_as_if_just_connected() {
+    let server = PostgresServer::start();
+    let mut session = server.connect();
+    let same = "SELECT pg_backend_pid(), current_setting('search_path'), current_setting('TimeZone'), current_user,
+        current_setting('session_replication_role'), current_setting('application_name'), current_setting('client_encoding')";
+    let before = session.query(same).unwrap();
+    session
+        .batch_execute(
+            "CREATE ROLE other; CREATE TEMP TABLE kept (a int); PREPARE kept AS SELECT 1; SELECT pg_advisory_lock(7); LISTEN news;
+             SET TimeZone = 'Asia/Tokyo'; SET search_path = nowhere; SET session_replication_role = replica; SET ROLE other",
+        )
+        .unwrap();
+    // What comes out of turn takes nothing away.
+    server.connect().batch_execute("NOTIFY news").unwrap();
+    assert!(session.renew("SET lock_timeout = '3s'"));
+    assert_eq!(session.query(same).unwrap(), before);
+    let left = "SELECT to_regclass('pg_temp.kept'), (SELECT count(*) FROM pg_prepared_statements),
+        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), (SELECT count(*) FROM pg_listening_channels()),
+        current_setting('lock_timeout')";
+    let left = session.query(left).unwrap();
+    let values: Vec<Option<&str>> = (0..5).map(|at| left[0].get(at)).collect();
+    assert_eq!(values, [None, Some("0"), Some("0"), Some("0"), Some("3s")]);
+    // An open transaction is nobody's to take over, and neither is a session that the server has ended.
+    session.batch_execute("BEGIN").unwrap();
+    assert!(!session.renew(""));
+    session.batch_execute("ROLLBACK").unwrap();
+    assert!(session.renew(""));
+    let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    server.connect().query(others).unwrap();
+    assert!(!session.renew("") && session.is_broken());
+    // The role is the one that the login gives.
+    let mut config = server.config("app");
+    server
+        .connect()
+        .batch_execute("CREATE ROLE member LOGIN PASSWORD 'm'; GRANT other TO member; ALTER ROLE member SET role = other")
+        .unwrap();
+    (config.user, config.password) = ("member".into(), Some(Secret::new("m")));
+    let mut session = Connection::connect(&config).unwrap();
+    session.batch_execute("RESET ROLE; SET client_encoding = 'LATIN1'").unwrap();
+    assert!(session.renew(""));
+    let values = session.query("SELECT current_user, session_user, current_setting('client_encoding')").unwrap();
+    assert_eq!((0..3).map(|at| values[0].get(at)).collect::<Vec<_>>(), [Some("other"), Some("member"), Some("UTF8")]);
+}

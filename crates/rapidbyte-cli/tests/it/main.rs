@@ -22,6 +22,7 @@ mod record;
 mod scaffold;
 mod secrets;
 mod selection;
+mod sessions;
 mod slot_lag;
 mod state;
 mod tables;

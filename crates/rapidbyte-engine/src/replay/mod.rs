@@ -306,7 +306,8 @@ async fn prepare(begun: &Begun, context: &StreamContext, epoch: u64, generation:
     let mut controller = begun.kit.open_controller().await?;
     let request = PrepareRequest { run: begun.context.clone(), context: context.clone(), epoch, generation };
     controller.prepare(request).await.map_err(fail)?;
-    controller.close().await.map_err(fail)
+    begun.kit.give_destination(controller).await;
+    Ok(())
 }
 
 async fn publish_rows(
@@ -321,7 +322,7 @@ async fn publish_rows(
     let mut controller = begun.kit.open_controller().await?;
     let request = PublishRequest { run: begun.context.clone(), context: context.clone(), epoch, generation };
     let (PublishSummary { rows, records_skipped, location }, made) = controller.publish(request).await.map_err(fail)?;
-    controller.close().await.map_err(fail)?;
+    begun.kit.give_destination(controller).await;
     let place = letters::Place {
         pipeline: begun.pipeline,
         stream: context,

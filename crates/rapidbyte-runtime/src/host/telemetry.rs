@@ -71,6 +71,12 @@ impl TelemetryState {
         Self { labels, redactor, sink, tokens: BURST, filled: Instant::now(), dropped: 0, metrics: HashSet::new() }
     }
 
+    /// From here on the guest speaks of another stream.
+    pub(crate) fn turn_to(&mut self, stream: &str) {
+        self.report_dropped();
+        self.labels.stream.replace_range(.., stream);
+    }
+
     /// The connector's id, behind its last slash.
     #[cfg(feature = "crash-points")]
     pub(crate) fn connector(&self) -> &str {

@@ -64,6 +64,25 @@ async fn a_batch_over_the_limit_is_refused_and_one_far_over_it_is_a_trap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_turns_to_another_stream_is_held_to_its_limits() {
+    let good = payload(3);
+    let mut wide = with_payload(json!({ "mode": "oversized", "size": (4 << 20) + 1 }), &good);
+    wide.limits.max_batch_bytes = 64 << 20;
+    let mut source = SourceInstance::open(&connector("source"), &wide).await.expect("opens");
+    let mut narrow = wide.clone();
+    narrow.limits.max_batch_bytes = 4 << 20;
+    for (options, refused) in [(&wide, false), (&narrow, true), (&wide, false)] {
+        source.turn_to(options);
+        assert!(source.is_sound() && source.memory() > 0);
+        let (sender, _receiver) = small_link();
+        let (_durable, watch) = watch::channel(None);
+        let read = within("the source", source.read(read_request(), sender, Box::new(EveryBarrier::default()), watch)).await;
+        let too_large = matches!(&read, Err(GuestError::Connector(error)) if error.code == "batch_too_large");
+        assert_eq!(too_large, refused, "{read:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_outside_its_place_is_refused() {
     let mut source = SourceInstance::open(&connector("source"), &options(json!({ "mode": "out-of-place" }))).await.expect("opens");
     match source.check(Vec::new()).await {

@@ -2,7 +2,7 @@ use crate::support::*;
 use rapidbyte_config::Secrets;
 use rapidbyte_runtime::*;
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -50,6 +50,41 @@ async fn memory_is_bounded_alone_and_together_and_given_back() {
     let first = SourceInstance::open(&connector("source"), &modest).await.expect("fits");
     assert!(pool.used() > 1 << 20);
     drop(first);
+    assert_eq!(pool.used(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_that_nobody_uses_is_given_up_before_a_guest_is_refused_any() {
+    let open = async |pool: &MemoryPool, config: serde_json::Value| {
+        let mut options = options(config);
+        options.limits.total_memory = Some(pool.clone());
+        SourceInstance::open(&connector("source"), &options).await
+    };
+    let measured = MemoryPool::new(64 << 20);
+    let source = open(&measured, json!({})).await.expect("fits");
+    let one = measured.used();
+    drop(source);
+
+    let pool = MemoryPool::new(one + one / 2);
+    let idle = Arc::new(Mutex::new(Some(open(&pool, json!({})).await.expect("fits"))));
+    assert!(open(&pool, json!({})).await.is_err(), "there is no room for two");
+    let spare = Arc::clone(&idle);
+    pool.set_spare(move || drop(spare.lock().expect("whole").take()));
+    let second = open(&pool, json!({})).await.expect("fits in the place of the first");
+    assert!(idle.lock().expect("whole").is_none());
+    assert_eq!(pool.used(), one);
+    assert!(open(&pool, json!({})).await.is_err(), "what is in use is not given up");
+    drop(second);
+
+    // In the middle of a call, too.
+    let pool = MemoryPool::new(24 << 20);
+    let idle = Arc::new(Mutex::new(Some(open(&pool, json!({})).await.expect("fits"))));
+    let spare = Arc::clone(&idle);
+    pool.set_spare(move || drop(spare.lock().expect("whole").take()));
+    let mut greedy = options(json!({ "mode": "memory" }));
+    greedy.limits.total_memory = Some(pool.clone());
+    assert_eq!(trap(&greedy).await.kind, TrapKind::OutOfMemory);
+    assert!(idle.lock().expect("whole").is_none());
     assert_eq!(pool.used(), 0);
 }
 
