@@ -53,6 +53,8 @@ fn every_lesson_and_fault_names_tests_that_are_there() {
         "statement_timeout_seconds",
         "too_many_connections",
         "max_record_bytes",
+        "max_slot_lag_bytes",
+        "on_lost_slot",
     ];
     for (document, at_least) in [("docs/design/lessons.md", 40), ("docs/reference/faults.md", 15)] {
         let text = fs::read_to_string(root().join(document)).expect("a document");
