@@ -240,11 +240,7 @@ fn scram(transport: &mut Transport, password: &[u8], offered: &[u8], tls: Option
         }
     };
     let broken = |Broken(why)| {
-        auth(
-            "scram",
-            &format!("the SCRAM exchange failed: {why}"),
-            "check `password`; a proxy in between may break channel binding",
-        )
+        auth("scram", format!("the SCRAM exchange failed: {why}"), "check `password`; a proxy in between may break channel binding")
     };
     let exchange = Exchange::new(binding);
     let first = exchange.first();

@@ -110,7 +110,7 @@ impl Exchange {
         let mut parts = challenge.split(',');
         let mut part = |name: &str| parts.next().and_then(|part| part.strip_prefix(name)).ok_or(MALFORMED);
         let (nonce, salt, iterations) = (part("r=")?, part("s=")?, part("i=")?);
-        if !nonce.strip_prefix(self.nonce.as_str()).is_some_and(|rest| !rest.is_empty()) {
+        if nonce.strip_prefix(self.nonce.as_str()).is_none_or(str::is_empty) {
             return Err(Broken("the server's nonce does not begin with ours"));
         }
         let salt = STANDARD.decode(salt).map_err(|_| MALFORMED)?;
