@@ -110,10 +110,15 @@ impl Anew {
         Self { allowed, spent: false, streams: vec![false; streams] }
     }
 
+    /// Whether streams that can't be gone on with are loaded anew now.
+    fn may(&self) -> bool {
+        self.allowed && !self.spent
+    }
+
     /// Whether the failure is mended by loading anew: those that were found when they were planned, or all of them, where the log
     /// itself turned out not to go back far enough.
     fn takes(&mut self, failed: &EngineError, streams: &[StreamContext]) -> bool {
-        if !self.allowed || self.spent || failed.code() != SOURCE_CHANGED {
+        if !self.may() || failed.code() != SOURCE_CHANGED {
             return false;
         }
         self.spent = true;
@@ -177,7 +182,8 @@ impl Group<'_> {
             starts.push(start);
             held.push(claimed);
         }
-        if anew.allowed && !anew.spent {
+        // A load that begins may make a slot, and then those that are loaded can't be gone on with any more.
+        if anew.may() || starts.iter().any(|start| !start.loaded) {
             self.find_lost(planner, &starts, anew).await?;
         }
         let plans = self.plan(planner, &starts).await?;
@@ -242,8 +248,8 @@ impl Group<'_> {
         Ok(plans)
     }
 
-    /// Asks for each stream whose load is complete whether its changes can be gone on with, before any is loaded anew: that may make a
-    /// slot which the others would take for theirs. The first of them that can't is the error.
+    /// Asks for each stream whose load is complete whether its changes can be gone on with, before any is loaded: that may make a
+    /// slot which the others would take for theirs. The first of them that can't is the error, and nothing was changed at either end.
     async fn find_lost(
         &self,
         planner: &mut Option<SourceInstance>,
@@ -256,7 +262,7 @@ impl Group<'_> {
             match self.plan_from(planner, at, one).await {
                 Ok(_) => {}
                 Err(error) if error.code() == SOURCE_CHANGED => {
-                    anew.streams[at] = true;
+                    anew.streams[at] = anew.may();
                     first = first.or(Some(error));
                 }
                 Err(error) => return Err(error),

@@ -216,6 +216,14 @@ fn a_lost_slot_is_told_and_a_reset_finds_what_was_missed() {
     let hint = lost.at("/error/hint").as_str().expect("a hint").to_owned();
     // Nothing has changed, at either end.
     assert_eq!(destination.sql("SELECT count(*) FROM t"), "21");
+    // Nor where a new stream comes first, whose load would make a slot.
+    source.sql("CREATE TABLE added (id int PRIMARY KEY); INSERT INTO added VALUES (1)");
+    let yaml = |tables: &[&str]| pipeline("cdc_lost", &source, &destination, tables, "upsert", "");
+    project.write("pipeline.yaml", yaml(&["added", "t"]));
+    assert_eq!(project.run().finish().at("/error/code"), "source_changed");
+    project.write("pipeline.yaml", yaml(&["t"]));
+    assert_eq!(source.sql("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'rapidbyte_cdc_lost'"), "0");
+    assert_eq!(destination.sql("SELECT count(*) FROM pg_tables WHERE tablename = 'added'"), "0");
     let command = hint.split('`').find_map(|part| part.strip_prefix("rapidbyte ")).unwrap_or_else(|| panic!("no command: {hint}"));
     project.rapidbyte(&command.split(' ').collect::<Vec<_>>()).finish().success();
     assert_eq!(run(&project), 18);
