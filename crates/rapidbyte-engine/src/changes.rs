@@ -16,6 +16,7 @@ use crate::task::{self, Member, Share};
 use rapidbyte_runtime::{NoState, PartitionPlan, PlanRequest, SourceInstance, StateAccess};
 use rapidbyte_types::{ConnectorError, Generation, Partition, RunContext, StreamContext};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A failure of all the streams, and the one that it belongs to.
 pub(crate) struct Failed {
@@ -51,6 +52,8 @@ pub(crate) async fn load(
     let mut attempt = 1;
     // A tail that has moved on begins to count anew: attempts before that are forgiven.
     let mut forgiven = 0;
+    // When the first of those that count failed.
+    let mut troubled: Option<Instant> = None;
     let mut anew = Anew::new(run.resnapshot, streams.len());
     loop {
         let group = Group { run, streams, newest: &newest, attempt };
@@ -58,6 +61,7 @@ pub(crate) async fn load(
         if run.follow.as_ref().is_some_and(|follow| follow.settle(&mut reports)) {
             forgiven = attempt - 1;
             first = None;
+            troubled = None;
             anew.spent = false;
         }
         let mut failed = match ended {
@@ -80,7 +84,12 @@ pub(crate) async fn load(
             failed.first = first.clone().filter(|first| *first != failed.message());
             first = first.or_else(|| Some(failed.message()));
             let at = failed.stream.as_ref().and_then(|name| streams.iter().position(|stream| stream.name == *name)).unwrap_or(0);
-            let Some(wait) = retry::wait_for(&failed, tries, run.max_retries) else { return Err(Failed { error: failed, at }) };
+            let trouble = troubled.get_or_insert_with(Instant::now).elapsed();
+            let retries = match run.follow {
+                Some(_) => follow::retries(run.max_retries, tries, trouble),
+                None => run.max_retries,
+            };
+            let Some(wait) = retry::wait_for(&failed, tries, retries) else { return Err(Failed { error: failed, at }) };
             let wait = if run.follow.is_some() { wait.min(follow::LONGEST_WAIT) } else { wait };
             run.observer.event(RunEvent::Retrying { stream: &streams[at].name, attempt: tries, wait, error: &failed });
             run.kit.forget_idle();

@@ -28,20 +28,25 @@ const GRACE: Duration = Duration::from_millis(1200);
 const SLACK: Duration = Duration::from_millis(300);
 /// No wait between attempts is longer: whoever follows wants to be back soon after the server is.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Attempts go on for so long at least: a server keeps the session of a reader that it has lost for its `wal_sender_timeout`, a minute by
+/// default, and lets no other read the slot meanwhile.
+const LEAST_PATIENCE: Duration = Duration::from_secs(120);
 /// How far what is durable is behind the source, as sources report it.
 const LAG: &str = "source.lag_seconds";
 
 /// A run that follows.
 pub(crate) struct Follow {
     stop: Cancel,
-    /// The loads are done and changes are read.
-    under_way: AtomicBool,
+    /// Since when changes are read; the loads are done.
+    since: Mutex<Option<Instant>>,
+    /// Changes were read for so long that what comes to an end was not in trouble.
+    lasted: AtomicBool,
     seen: Arc<Tally>,
 }
 
 impl fmt::Debug for Follow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Follow").field("under_way", &self.under_way).finish_non_exhaustive()
+        f.debug_struct("Follow").field("since", &self.since).finish_non_exhaustive()
     }
 }
 
@@ -68,12 +73,15 @@ pub(crate) fn able(kit: &Kit) -> Result<(), EngineError> {
 impl Follow {
     pub(crate) fn new(stop: Cancel, observer: Arc<dyn Observer>) -> Self {
         let seen = Arc::new(Tally { inner: observer, counts: Mutex::default() });
-        Self { stop, under_way: AtomicBool::new(false), seen }
+        Self { stop, since: Mutex::new(None), lasted: AtomicBool::new(false), seen }
     }
 
     /// Changes are read from here on, or are not any more.
     pub(crate) fn set_under_way(&self, under_way: bool) {
-        self.under_way.store(under_way, Ordering::Release);
+        let before = std::mem::replace(&mut *lock(&self.since), under_way.then(Instant::now));
+        if before.is_some_and(|since| since.elapsed() >= LEAST_PATIENCE) {
+            self.lasted.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Waits until the run is asked to stop.
@@ -97,7 +105,8 @@ impl Follow {
         Arc::clone(&self.seen) as Arc<dyn TelemetrySink>
     }
 
-    /// Takes what was counted since the last time into the reports. Says whether anything became durable.
+    /// Takes what was counted since the last time into the reports. Says whether the attempt came to something: anything became
+    /// durable, or there was nothing to commit for long.
     pub(crate) fn settle(&self, reports: &mut [StreamReport]) -> bool {
         let counts = std::mem::take(&mut *lock(&self.seen.counts));
         for count in &counts {
@@ -109,15 +118,21 @@ impl Follow {
             report.checkpoints += count.commits;
             report.rows_published = report.rows_written;
         }
-        counts.iter().any(|count| count.commits > 0)
+        self.lasted.swap(false, Ordering::Relaxed) || counts.iter().any(|count| count.commits > 0)
     }
+}
+
+/// How many retries a follower has whose attempt number `tries` has failed, and which has been in trouble for so long. One that is to
+/// have none has none.
+pub(crate) fn retries(max_retries: u32, tries: u32, trouble: Duration) -> u32 {
+    if max_retries > 0 && trouble < LEAST_PATIENCE { max_retries.max(tries) } else { max_retries }
 }
 
 /// Waits until a run is to be dropped where it stands: at once when it is asked to stop, or, while it follows, once it has had time
 /// to end by itself.
 pub(crate) async fn cut(cancel: &Cancel, follow: Option<&Follow>) {
     cancel.cancelled().await;
-    if follow.is_some_and(|follow| follow.under_way.load(Ordering::Acquire)) {
+    if follow.is_some_and(|follow| lock(&follow.since).is_some()) {
         tokio::time::sleep(GRACE + SLACK).await;
     }
 }
@@ -218,5 +233,18 @@ impl BarrierGate for SharedGate {
 
     fn barrier(&mut self, position: &Position) -> Option<BarrierDecision> {
         lock(&self.0).barrier(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_outlasts_the_session_that_the_server_keeps() {
+        let long = LEAST_PATIENCE;
+        let short = long - Duration::from_millis(1);
+        assert_eq!([retries(3, 2, short), retries(3, 9, short), retries(3, 9, long)], [3, 9, 3]);
+        assert_eq!(retries(0, 1, Duration::ZERO), 0, "it was asked for none");
     }
 }

@@ -301,6 +301,25 @@ fn an_outage_that_is_over_counts_for_nothing() {
 }
 
 #[test]
+fn an_outage_longer_than_the_retries_is_outlasted() {
+    let server = Postgres::start(PostgresOptions::default());
+    let (source, destination) = (server.database("shut"), Postgres::shared().database("shut_destination"));
+    source.sql(
+        "CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items VALUES (0); CREATE PUBLICATION rapidbyte_cdc_shut FOR TABLE items;
+         CREATE ROLE reader LOGIN REPLICATION PASSWORD 'reads'; GRANT SELECT ON items TO reader",
+    );
+    let yaml = pipeline("cdc_shut", &source, &destination, &["items"], "upsert", "resources: { max_retries: 1 }\n");
+    let login = format!("user: reader, password: reads, database: {}", source.name());
+    let project = Project::with_pipeline(&yaml.replace(&source.login(), &login));
+    let mut followed = follow(&project);
+    source.sql("ALTER ROLE reader CONNECTION LIMIT 0; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'");
+    followed.until_stderr("\"attempt\":4", PATIENCE);
+    source.sql("INSERT INTO items VALUES (1); ALTER ROLE reader CONNECTION LIMIT -1");
+    until_equal(&source, &destination, "items");
+    stop(followed, "TERM");
+}
+
+#[test]
 fn an_emptied_table_is_told_once() {
     let server = Postgres::shared();
     let (source, destination) = (server.database("emptied_source"), server.database("emptied_destination"));
