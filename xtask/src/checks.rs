@@ -87,6 +87,7 @@ fn cargo_deny() -> Outcome<PathBuf> {
             Command::new("cargo")
                 .args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY, "--root"])
                 .arg(&tools)
+                .env("CARGO_PROFILE_DEV_DEBUG", "false")
                 .env("CARGO_TARGET_DIR", target_dir().with_file_name("target-tools")),
         )?;
     }

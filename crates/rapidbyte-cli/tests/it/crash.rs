@@ -11,7 +11,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 /// What a sampled sweep may take, once each point has been killed at.
-const SAMPLE: Duration = Duration::from_secs(50);
+const SAMPLE: Duration = Duration::from_secs(20);
 const SIGKILL: i32 = 9;
 
 /// What must be among the points, by the issue that asks for the sweep.
@@ -229,7 +229,7 @@ impl Journey for Copied<'_> {
 fn prove_crashes_between_postgres_and_postgres_lose_nothing() {
     let source = Postgres::shared().database("swept_source");
     // The whole proof moves the million rows of the first tables; the sample a part of them.
-    source.sql(&tables::lineitem(if is_full() { 1_000_000 } else { 150_000 }));
+    source.sql(&tables::lineitem(if is_full() { 1_000_000 } else { 60_000 }));
     sweep(&Copied { source }, "kill -9, PostgreSQL to PostgreSQL (append)");
 }
 
