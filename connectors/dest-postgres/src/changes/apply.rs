@@ -41,7 +41,8 @@ pub(crate) fn apply(session: &mut Session, transfer: &Transfer<'_>, deletes: Del
     let own = super::own(transfer.columns);
     let transfer = Transfer { columns: &own, ..*transfer };
     let insertion = Insertion::plan(session, &transfer, false)?;
-    merge::refuse_null_keys(session, &transfer)?;
+    // Whatever the source says of its columns: staging takes NULLs, and a delete without a key would go past every row.
+    merge::refuse_null_keys(session, &Transfer { columns: &super::all_nullable(&own), ..transfer })?;
     let mut parts = Vec::with_capacity(transfer.key.len());
     for name in transfer.key {
         let quoted = quote_ident(name)?;

@@ -2,7 +2,7 @@
 
 use crate::harness::{Pipe, Place, batch, field};
 use arrow_array::builder::{ListBuilder, StringBuilder};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array, new_null_array};
 use arrow_schema::{DataType, Field};
 use rapidbyte_sdk::changes::{ChangeOp, change_fields};
 use rapidbyte_sdk::host_ffi::RawEvent;
@@ -264,6 +264,24 @@ fn a_key_of_which_the_log_tells_no_old_value_is_refused() {
     host.feed(0, 1, &[changed(&[Change::delete((10, 1), 1)], Vec::new(), false)]).unwrap();
     host.feed_commit(1, false, Some(lsn(20)));
     assert_eq!(pipe.write(&host, 1, "_rb_changes", 0, 0).unwrap_err().code, "replica_identity");
+    assert_eq!(place.value(SHOWN), "1aA");
+}
+
+#[test]
+fn a_delete_without_a_key_is_refused() {
+    let place = Place::new();
+    let pipe = loaded(&place, WriteMode::Upsert, serde_json::Value::Null, &[row(1, "a", "A")]);
+    // The source calls its key NOT NULL, and yet it is not told.
+    let delete = changed(&[Change::delete((10, 1), 1)], Vec::new(), true);
+    let without = |(field, array): (&Arc<Field>, &ArrayRef)| match field.name().as_str() {
+        "id" | "_rb_before_id" => new_null_array(&DataType::Int64, array.len()),
+        _ => array.clone(),
+    };
+    let arrays = delete.schema().fields().iter().zip(delete.columns()).map(without).collect();
+    let host = FakeHost::install();
+    host.feed(0, 1, &[RecordBatch::try_new(delete.schema(), arrays).unwrap()]).unwrap();
+    host.feed_commit(1, false, Some(lsn(20)));
+    assert_eq!(pipe.write(&host, 1, "_rb_changes", 0, 0).map(|_| ()).map_err(|error| error.code), Err("null_key".into()));
     assert_eq!(place.value(SHOWN), "1aA");
 }
 

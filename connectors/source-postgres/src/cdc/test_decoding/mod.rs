@@ -48,12 +48,20 @@ struct Known {
     generated: bool,
 }
 
+/// A column as it was announced.
+#[derive(Debug, Clone)]
+struct Announced {
+    name: String,
+    /// The type's name as the plugin writes it.
+    kind: String,
+    identity: bool,
+}
+
 /// A stream's table.
 struct Table {
     oid: u32,
     known: Vec<Known>,
-    /// The columns that were announced: name and type.
-    announced: Option<Vec<(String, String)>>,
+    announced: Option<Vec<Announced>>,
 }
 
 /// Makes messages out of lines.
@@ -169,31 +177,52 @@ impl Table {
         self.known.iter().any(|known| known.name == name && known.generated)
     }
 
+    /// Whether the change is of the table as it was announced.
+    fn fits(&self, change: &Change<'_>) -> bool {
+        let Some(announced) = &self.announced else { return false };
+        let told = |row: &&Column<'_>| !self.is_generated(&row.name);
+        let whole = change.new.as_ref().is_none_or(|row| {
+            let known = announced.iter().map(|column| (column.name.as_str(), column.kind.as_str()));
+            known.eq(row.iter().filter(told).map(|column| (&*column.name, column.kind)))
+        });
+        // Of an old row nothing is told but what identifies it.
+        let identifies = |told: &Column<'_>| {
+            announced.iter().any(|column| column.identity && column.name == told.name && column.kind == told.kind)
+        };
+        whole && change.old.iter().flatten().filter(told).all(identifies)
+    }
+
     /// The description of the table, where it is not the one before.
     fn announce(&mut self, change: &Change<'_>, catalog: &mut Connection) -> Result<Option<Vec<u8>>, ConnectorError> {
-        let Some(row) = &change.new else {
-            // A delete tells its key alone: the table is as it was, or as the catalog has it.
-            if self.announced.is_some() {
-                return Ok(None);
-            }
-            self.known = look(catalog, self.oid)?;
-            let all = self.known.iter().filter(|known| !known.generated);
-            return self.describe(change, all.map(|known| (known.name.clone(), known.kind.clone())).collect(), catalog).map(Some);
-        };
-        if row.iter().any(|column| self.known(&column.name, column.kind).is_none()) {
+        let old = change.old.as_deref().unwrap_or_default();
+        let told = change.new.as_deref().unwrap_or(old);
+        if self.known.is_empty() || told.iter().any(|column| self.known(&column.name, column.kind).is_none()) {
             self.known = look(catalog, self.oid)?;
         }
-        let told = || row.iter().filter(|column| !self.is_generated(&column.name));
-        let same = self.announced.as_ref().is_some_and(|announced| {
-            announced
-                .iter()
-                .map(|(name, kind)| (name.as_str(), kind.as_str()))
-                .eq(told().map(|column| (&*column.name, column.kind)))
-        });
-        if same {
+        if self.fits(change) {
             return Ok(None);
         }
-        let columns = told().map(|column| (column.name.clone().into_owned(), column.kind.to_owned())).collect();
+        let mut columns: Vec<(String, String)> = match (&change.new, self.announced.take()) {
+            (Some(_), _) => Vec::with_capacity(told.len()),
+            // A delete tells what identifies its row, without its NULLs. Beside that the table is as it was, or as the catalog has it.
+            (None, Some(before)) => before.into_iter().map(|column| (column.name, column.kind)).collect(),
+            (None, None) => {
+                let all = self.known.iter().filter(|known| !known.generated);
+                all.map(|known| (known.name.clone(), known.kind.clone())).collect()
+            }
+        };
+        for column in told.iter().filter(|column| !self.is_generated(&column.name)) {
+            match columns.iter_mut().find(|(name, _)| *name == column.name) {
+                Some((_, kind)) => column.kind.clone_into(kind),
+                None => columns.push((column.name.clone().into_owned(), column.kind.to_owned())),
+            }
+        }
+        let announced = |(name, kind): (String, String)| {
+            let identity =
+                old.iter().any(|column| column.name == name) || self.known.iter().any(|known| known.name == name && known.identity);
+            Announced { name, kind, identity }
+        };
+        let columns = columns.into_iter().map(announced).collect();
         self.describe(change, columns, catalog).map(Some)
     }
 
@@ -201,7 +230,7 @@ impl Table {
     fn describe(
         &mut self,
         change: &Change<'_>,
-        columns: Vec<(String, String)>,
+        columns: Vec<Announced>,
         catalog: &mut Connection,
     ) -> Result<Vec<u8>, ConnectorError> {
         let mut message = vec![b'R'];
@@ -212,13 +241,13 @@ impl Table {
         }
         message.push(b'd');
         message.extend_from_slice(&count(columns.len())?.to_be_bytes());
-        for (name, kind) in &columns {
-            let (oid, typmod, identity) = match self.known(name, kind) {
-                Some(known) => (known.oid, known.typmod, known.identity),
+        for Announced { name, kind, identity } in &columns {
+            let (oid, typmod) = match self.known(name, kind) {
+                Some(known) => (known.oid, known.typmod),
                 // Dropped or changed since: what its type is called must do.
-                None => (type_named(catalog, name, kind)?, -1, false),
+                None => (type_named(catalog, name, kind)?, -1),
             };
-            message.push(u8::from(identity));
+            message.push(u8::from(*identity));
             message.extend_from_slice(name.as_bytes());
             message.push(0);
             message.extend_from_slice(&oid.to_be_bytes());
@@ -255,7 +284,7 @@ impl Table {
     fn row(&self, columns: &[Column<'_>], message: &mut Vec<u8>) -> Result<(), ConnectorError> {
         let announced = self.announced.as_deref().unwrap_or_default();
         message.extend_from_slice(&count(announced.len())?.to_be_bytes());
-        for (name, _) in announced {
+        for Announced { name, .. } in announced {
             match columns.iter().find(|column| column.name == *name).map(|column| &column.value) {
                 None | Some(Value::Null) => message.push(b'n'),
                 Some(Value::Unchanged) => message.push(b'u'),

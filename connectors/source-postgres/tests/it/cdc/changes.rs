@@ -252,6 +252,47 @@ fn changed_tables_are_followed_and_announced_again() {
 }
 
 #[test]
+fn a_delete_is_told_under_the_shape_that_its_row_had() {
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "shapes", &["shaped", "shaped_key"]);
+        pipeline.sql(
+            "CREATE TABLE shaped (id int PRIMARY KEY, v text); ALTER TABLE shaped REPLICA IDENTITY FULL;
+             CREATE TABLE shaped_key (id int PRIMARY KEY, v text)",
+        );
+        pipeline.load();
+        pipeline.each(&[
+            "INSERT INTO shaped VALUES (1, 'a'); INSERT INTO shaped_key VALUES (1, 'a')",
+            "ALTER TABLE shaped ADD w text DEFAULT 'x'; ALTER TABLE shaped_key ALTER id TYPE text USING 'k' || id",
+            "DELETE FROM shaped; DELETE FROM shaped_key",
+            // Some of it is not in the catalog any more when the log is read.
+            "ALTER TABLE shaped ADD y int DEFAULT 7",
+            "INSERT INTO shaped VALUES (2, 'b', 'y', 8)",
+            "ALTER TABLE shaped DROP w, ADD z int DEFAULT 9",
+            "DELETE FROM shaped",
+            "ALTER TABLE shaped DROP y",
+        ]);
+        let read = pipeline.changes(None);
+        let rows: Vec<String> = [0, 1]
+            .iter()
+            .flat_map(|stream| read.changes(*stream))
+            .map(|row| {
+                let own = row.iter().filter(|(name, _)| *name != "_rb_seq");
+                own.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+            })
+            .collect();
+        let expected = [
+            "_rb_op=insert id=1 v=a",
+            "_rb_before_id=1 _rb_before_v=a _rb_before_w=x _rb_op=delete id=1 v=a w=x",
+            "_rb_op=insert id=2 v=b w=y y=8",
+            "_rb_before_id=2 _rb_before_v=b _rb_before_y=8 _rb_before_z=9 _rb_op=delete id=2 v=b y=8 z=9",
+            "_rb_op=insert id=1 v=a",
+            "_rb_before_id=k1 _rb_op=delete id=k1",
+        ];
+        assert_eq!(rows, expected, "{plugin}");
+    }
+}
+
+#[test]
 fn large_transactions_are_split_into_batches_and_barriers_stand_at_their_ends() {
     for plugin in PLUGINS {
         let mut pipeline = Pipeline::by(plugin, "large", &["large_a", "large_b"]);
