@@ -194,18 +194,20 @@ impl Table {
 
     /// The description of the table, where it is not the one before.
     fn announce(&mut self, change: &Change<'_>, catalog: &mut Connection) -> Result<Option<Vec<u8>>, ConnectorError> {
+        // Before the catalog is asked: it may lack columns of a million rows.
+        if self.fits(change) {
+            return Ok(None);
+        }
         let old = change.old.as_deref().unwrap_or_default();
         let told = change.new.as_deref().unwrap_or(old);
         if self.known.is_empty() || told.iter().any(|column| self.known(&column.name, column.kind).is_none()) {
             self.known = look(catalog, self.oid)?;
         }
-        if self.fits(change) {
-            return Ok(None);
-        }
-        let mut columns: Vec<(String, String)> = match (&change.new, self.announced.take()) {
+        let before = self.announced.take();
+        let mut columns: Vec<(String, String)> = match (&change.new, &before) {
             (Some(_), _) => Vec::with_capacity(told.len()),
             // A delete tells what identifies its row, without its NULLs. Beside that the table is as it was, or as the catalog has it.
-            (None, Some(before)) => before.into_iter().map(|column| (column.name, column.kind)).collect(),
+            (None, Some(before)) => before.iter().map(|column| (column.name.clone(), column.kind.clone())).collect(),
             (None, None) => {
                 let all = self.known.iter().filter(|known| !known.generated);
                 all.map(|known| (known.name.clone(), known.kind.clone())).collect()
@@ -217,9 +219,12 @@ impl Table {
                 None => columns.push((column.name.clone().into_owned(), column.kind.to_owned())),
             }
         }
+        let before = before.unwrap_or_default();
         let announced = |(name, kind): (String, String)| {
-            let identity =
-                old.iter().any(|column| column.name == name) || self.known.iter().any(|known| known.name == name && known.identity);
+            let identity = old.iter().any(|column| column.name == name)
+                // An old row comes without its NULLs: what identified the one before may identify the next.
+                || before.iter().any(|column| column.identity && column.name == name && column.kind == kind)
+                || self.known.iter().any(|known| known.name == name && known.identity);
             Announced { name, kind, identity }
         };
         let columns = columns.into_iter().map(announced).collect();

@@ -1,6 +1,6 @@
 //! Every kind of change.
 
-use super::{PLUGINS, Pipeline, Target, server};
+use super::{PLUGINS, Pipeline, Target, logical, server};
 use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
 use rapidbyte_sdk::{Position, ReadRequest, Source};
 use std::collections::BTreeMap;
@@ -289,6 +289,52 @@ fn a_delete_is_told_under_the_shape_that_its_row_had() {
             "_rb_before_id=k1 _rb_op=delete id=k1",
         ];
         assert_eq!(rows, expected, "{plugin}");
+    }
+}
+
+#[test]
+fn the_catalog_is_asked_once_for_each_shape() {
+    // Each statement is in the server's log before it is carried out.
+    let server = logical(&["log_statement=all"]);
+    let mut pipeline = Pipeline { plugin: "test_decoding", ..Pipeline::new(&server, "asked", &["asked"]) };
+    pipeline.sql("CREATE TABLE asked (id int PRIMARY KEY, v text, gone text)");
+    pipeline.load();
+    pipeline.each(&[
+        "INSERT INTO asked SELECT i, 'a', 'b' FROM generate_series(1, 100) i",
+        "ALTER TABLE asked DROP gone",
+        "INSERT INTO asked SELECT i, 'a' FROM generate_series(101, 200) i",
+    ]);
+    assert_eq!(pipeline.changes(None).changes(0).len(), 200);
+    let log = std::fs::read_to_string(server.directory().join("log")).unwrap();
+    assert!(log.contains("pg_logical_slot_peek_changes"));
+    assert_eq!(log.matches("format_type(a.atttypid, NULL)").count(), 1, "the second shape is known from the first look");
+}
+
+#[test]
+fn an_old_row_without_its_nulls_is_no_other_shape() {
+    for plugin in PLUGINS {
+        for rename in ["", "ALTER TABLE nulled RENAME a TO c; ALTER TABLE nulled RENAME b TO d"] {
+            let mut pipeline = Pipeline::by(plugin, "nulled", &["nulled"]);
+            pipeline.name += if rename.is_empty() { "" } else { "_renamed" };
+            pipeline.sql(
+                "CREATE TABLE nulled (id int PRIMARY KEY, a text, b text); ALTER TABLE nulled REPLICA IDENTITY FULL;
+                 INSERT INTO nulled VALUES (1, 'x', NULL)",
+            );
+            pipeline.load();
+            let swap = ["UPDATE nulled SET a = NULL, b = 'y'", "UPDATE nulled SET a = 'x', b = NULL"];
+            pipeline.sql(&format!("BEGIN; {}; COMMIT", [swap; 1_000].concat().join("; ")));
+            // Only the rows themselves tell now what identified them.
+            pipeline.sql(&format!("ALTER TABLE nulled REPLICA IDENTITY DEFAULT; {rename}"));
+            let read = pipeline.changes(None);
+            let schemas = read.emitted.iter().filter(|emitted| matches!(emitted, Emitted::Schema { .. })).count();
+            assert!((1..=3).contains(&schemas), "{plugin}: {schemas} schemas");
+            let changes = read.changes(0);
+            assert_eq!(changes.len(), 2_000, "{plugin}");
+            let was = [("_rb_op", "update"), ("_rb_before_id", "1"), ("id", "1")];
+            let last = [&was[..], &[("_rb_before_b", "y"), ("a", "x"), ("_rb_seq", "2000")]].concat();
+            let before = [&was[..], &[("_rb_before_a", "x"), ("b", "y"), ("_rb_seq", "1999")]].concat();
+            assert_eq!(changes[1_998..], [map(&before), map(&last)], "{plugin}");
+        }
     }
 }
 
