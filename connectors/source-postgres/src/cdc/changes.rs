@@ -12,7 +12,7 @@ use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use rapidbyte_sdk::changes::{BEFORE_PREFIX, ChangeOp, change_fields};
-use rapidbyte_sdk::{ConnectorError, StreamContext};
+use rapidbyte_sdk::{ConnectorError, ErrorScope, StreamContext};
 use std::sync::Arc;
 
 /// What begins binary COPY data: signature, flags, length of the extension.
@@ -77,6 +77,8 @@ pub(super) struct ChangeRows {
     decoder: RowDecoder,
     schema: SchemaRef,
     row: Vec<u8>,
+    /// The most bytes that a change's values may have.
+    largest: usize,
     meta: Meta,
     /// Columns left alone by the change at hand.
     unchanged: Vec<usize>,
@@ -116,7 +118,7 @@ impl ChangeRows {
         let mut decoder = RowDecoder::with_tail(name.clone(), own.chain(before).collect(), 0, largest.saturating_mul(2));
         decoder.push(COPY_HEADER)?;
         let schema = fields(&decoder);
-        Ok(Self { stream: name, columns, decoder, schema, row: Vec::new(), meta: Meta::default(), unchanged: Vec::new() })
+        Ok(Self { stream: name, columns, decoder, schema, row: Vec::new(), largest, meta: Meta::default(), unchanged: Vec::new() })
     }
 
     pub(super) fn schema(&self) -> &SchemaRef {
@@ -189,19 +191,28 @@ impl ChangeRows {
         self.row.extend_from_slice(&count.to_be_bytes());
         let empty = || ConnectorError::internal("pgoutput", "a change without a row");
         let shown = new.as_ref().or(old.as_ref()).ok_or_else(empty)?;
+        let mut bytes = 0;
         for (index, logged) in self.columns.iter().enumerate() {
             let mut cell = shown[logged.place];
-            if cell == Cell::Unchanged {
+            let left_alone = cell == Cell::Unchanged;
+            if left_alone {
                 // The old row may tell what the new one leaves out.
                 match old.as_ref().map(|old| old[logged.place]) {
                     Some(told @ (Cell::Text(_) | Cell::Binary(_))) => cell = told,
                     _ => self.unchanged.push(index),
                 }
             }
-            write_cell(&self.stream, logged, cell, &mut self.row)?;
+            let written = write_cell(&self.stream, logged, cell, &mut self.row)?;
+            // What was told once counts once.
+            bytes += if left_alone { 0 } else { written };
         }
         for logged in self.columns.iter().filter(|logged| logged.identity) {
-            write_cell(&self.stream, logged, old.as_ref().map_or(Cell::Null, |old| old[logged.place]), &mut self.row)?;
+            let cell = old.as_ref().map_or(Cell::Null, |old| old[logged.place]);
+            let written = write_cell(&self.stream, logged, cell, &mut self.row)?;
+            bytes += if new.is_some() { written } else { 0 };
+        }
+        if bytes > self.largest {
+            return Err(too_large(&format!("stream `{}`: ", self.stream), bytes, self.largest));
         }
         Ok(())
     }
@@ -243,7 +254,16 @@ impl ChangeRows {
     }
 }
 
-fn write_cell(stream: &str, logged: &LoggedColumn, cell: Cell<'_>, row: &mut Vec<u8>) -> Result<(), ConnectorError> {
+/// The error of a change whose values have more bytes than `limit`. `of` names its stream, if that is known.
+pub(super) fn too_large(of: &str, bytes: usize, limit: usize) -> ConnectorError {
+    let message = format!("{of}a change of {bytes} bytes is larger than `max_record_bytes` ({limit})");
+    ConnectorError::data("record_too_large", message)
+        .with_scope(ErrorScope::Record)
+        .with_hint("raise `resources.max_record_bytes` (up to 64mb)")
+}
+
+/// Puts a value into a row of COPY; gives its bytes.
+fn write_cell(stream: &str, logged: &LoggedColumn, cell: Cell<'_>, row: &mut Vec<u8>) -> Result<usize, ConnectorError> {
     let column = &logged.column;
     let bad = |what: &str| {
         ConnectorError::data("bad_value", format!("stream `{stream}`, column `{}`: {what}", column.name))
@@ -253,7 +273,7 @@ fn write_cell(stream: &str, logged: &LoggedColumn, cell: Cell<'_>, row: &mut Vec
     match cell {
         Cell::Null | Cell::Unchanged => {
             row.extend_from_slice(&(-1_i32).to_be_bytes());
-            return Ok(());
+            return Ok(0);
         }
         Cell::Binary(_) if column.kind == Kind::Cast => {
             return Err(ConnectorError::internal(
@@ -273,7 +293,8 @@ fn write_cell(stream: &str, logged: &LoggedColumn, cell: Cell<'_>, row: &mut Vec
             })?;
         }
     }
-    let length = i32::try_from(row.len() - start - 4).map_err(|_| bad("a value is larger than 2 GiB"))?;
+    let bytes = row.len() - start - 4;
+    let length = i32::try_from(bytes).map_err(|_| bad("a value is larger than 2 GiB"))?;
     row[start..start + 4].copy_from_slice(&length.to_be_bytes());
-    Ok(())
+    Ok(bytes)
 }

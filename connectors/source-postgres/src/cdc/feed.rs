@@ -3,9 +3,9 @@
 //! Each peek decodes from where the slot stands. So the slot is advanced between two windows as far as the destination has come,
 //! and while it has not, each window is twice as long as the one before: all windows together cost at most twice the last one.
 
-use super::config::{Names, Plugin};
+use super::config::Names;
 use super::lsn::Lsn;
-use super::{source_changed, test_decoding};
+use super::source_changed;
 use postgres_wire::{Connection, CopyOutError, Error, quote_ident, quote_literal};
 use rapidbyte_sdk::ConnectorError;
 
@@ -14,6 +14,8 @@ const WINDOW: u64 = 16 << 20;
 const MAX_WINDOW: u64 = 4 << 30;
 /// Header of binary COPY data.
 const HEADER: usize = 19;
+/// Looked at of a message that is refused: its table stands there, by name perhaps. No limit of messages is smaller.
+const REFUSED: usize = 512;
 
 /// Where a window ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +41,8 @@ impl Window {
     }
 }
 
-/// The statement that shows the messages up to `upto`.
-fn peek(names: &Names, binary: bool, upto: Lsn) -> Result<String, ConnectorError> {
-    if names.plugin == Plugin::TestDecoding {
-        return test_decoding::peek(&names.slot, upto);
-    }
+/// The statement that shows the messages of `pgoutput` up to `upto`.
+pub(super) fn peek(names: &Names, binary: bool, upto: Lsn) -> Result<String, ConnectorError> {
     Ok(format!(
         "COPY (SELECT data FROM pg_logical_slot_peek_binary_changes({}, '{upto}', NULL, 'proto_version', '1', 'publication_names', {}{})) \
          TO STDOUT (FORMAT binary)",
@@ -82,17 +81,15 @@ pub(super) fn explain(error: Error, names: &Names) -> ConnectorError {
     }
 }
 
-/// Shows every message up to `upto` to `take`.
+/// Shows every message that a statement gives to `take`.
 pub(super) fn read_window(
     connection: &mut Connection,
     names: &Names,
-    binary: bool,
-    upto: Lsn,
+    sql: &str,
     largest: usize,
     mut take: impl FnMut(&[u8]) -> Result<(), ConnectorError>,
 ) -> Result<(), WindowError> {
-    let sql = peek(names, binary, upto)?;
-    let mut copy = connection.copy_out(&sql, largest.saturating_add(HEADER + 64)).map_err(|error| explain(error, names))?;
+    let mut copy = connection.copy_out(sql, largest.saturating_add(HEADER + 64)).map_err(|error| explain(error, names))?;
     let mut rows = Rows::default();
     loop {
         match copy.next_payload() {
@@ -101,7 +98,7 @@ pub(super) fn read_window(
             Err(CopyOutError::Wire(error)) => return Err(explain(error, names).into()),
             Err(CopyOutError::TooLong { length }) => {
                 let skip = if rows.begun { 6 } else { HEADER + 6 };
-                let head = copy.refused_head(skip + 5).map(<[u8]>::to_vec).unwrap_or_default();
+                let head = copy.refused_head(skip + REFUSED).map(<[u8]>::to_vec).unwrap_or_default();
                 return Err(WindowError::TooLong(length, head.get(skip..).unwrap_or_default().to_vec()));
             }
         }

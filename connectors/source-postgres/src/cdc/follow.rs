@@ -51,7 +51,7 @@ impl Tail {
         from: Lsn,
         durable: Lsn,
         binary: bool,
-        largest: usize,
+        longest: usize,
     ) -> Result<Self, ConnectorError> {
         let mut connection = Connection::connect_to_log(connect)?;
         // Names of objects then come with their schema, as in the initial load.
@@ -66,7 +66,7 @@ impl Tail {
             quote_literal(&quote_ident(&names.publication)?)?,
             if binary { ", binary 'true'" } else { "" },
         );
-        let stream = LogStream::start(connection, &command, largest).map_err(|error| explain(error, names))?;
+        let stream = LogStream::start(connection, &command, longest).map_err(|error| explain(error, names))?;
         Ok(Self { stream, durable, received: from, told: Instant::now(), every, on_way: VecDeque::new() })
     }
 
@@ -134,8 +134,8 @@ impl Reader<'_> {
 
     /// The same with values in one form.
     fn follow_in(&mut self, names: &Names, confirmed: Lsn) -> Result<(), ConnectorError> {
-        let largest = self.largest();
-        let tail = Tail::open(&self.connect, names, self.covered, confirmed, self.binary, largest)?;
+        let longest = self.longest();
+        let tail = Tail::open(&self.connect, names, self.covered, confirmed, self.binary, longest)?;
         let every = self.guard.borrow().every().map_or(tail.every, |guard| guard.min(tail.every));
         let tail = Rc::new(RefCell::new(tail));
         let (waiting, guard) = (Rc::downgrade(&tail), Rc::downgrade(self.guard));
@@ -143,14 +143,14 @@ impl Reader<'_> {
             waiting.upgrade().map_or(Ok(()), |tail| tail.borrow_mut().tell(true))?;
             guard.upgrade().map_or(Ok(()), |guard| guard.borrow_mut().look_apart())
         });
-        let followed = self.take_all(names, &tail, largest);
+        let followed = self.take_all(names, &tail);
         if let Some(tail) = Rc::into_inner(tail) {
             tail.into_inner().stream.close();
         }
         followed
     }
 
-    fn take_all(&mut self, names: &Names, tail: &RefCell<Tail>, largest: usize) -> Result<(), ConnectorError> {
+    fn take_all(&mut self, names: &Names, tail: &RefCell<Tail>) -> Result<(), ConnectorError> {
         let mut message = Vec::new();
         loop {
             let came = tail.borrow_mut().next(WAIT, &mut message);
@@ -165,7 +165,7 @@ impl Reader<'_> {
                 Err(CopyOutError::Wire(error)) => return Err(explain(error, names)),
                 Err(CopyOutError::TooLong { length }) => {
                     let head = tail.borrow_mut().stream.refused_head(5).map(<[u8]>::to_vec).unwrap_or_default();
-                    return Err(self.too_long(length, &head, largest));
+                    return Err(self.too_long(length, &head));
                 }
             }
             let more = tail.borrow().stream.has_more();

@@ -1,8 +1,8 @@
 //! Reading the changes of all streams: one decoding of the log, in its order, barriers at ends of transactions only.
 
-use super::changes::{Change, Transaction};
+use super::changes::{Change, Transaction, too_large};
 use super::config::{Names, Plugin};
-use super::feed::{Window, WindowError, read_window};
+use super::feed::{Window, WindowError, peek, read_window};
 use super::guard::{Guard, gives_up};
 use super::lsn::Lsn;
 use super::pgoutput::{Message, Tuple, parse, relation_of};
@@ -17,7 +17,7 @@ use crate::types::Kind;
 use postgres_wire::{ConnectConfig, Connection};
 use rapidbyte_sdk::changes::ChangeOp;
 use rapidbyte_sdk::{
-    ConnectorError, ErrorScope, ReadPerf, ReadRequest, ReadSummary, SourceOutput, StreamContext, SyncMode, Truncate, host_ffi,
+    ConnectorError, ReadPerf, ReadRequest, ReadSummary, SourceOutput, StreamContext, SyncMode, Truncate, host_ffi,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -30,6 +30,12 @@ const BATCH_ROWS: usize = 10_000;
 const BATCH_BYTES: usize = 8 << 20;
 /// The code of an error that no one sees: the values must be asked for as text.
 pub(super) const NEEDS_TEXT: &str = "needs_text";
+
+/// Bytes allowed for the names of columns and types in a line, those of an old row included: the server has up to 1,600 columns.
+const NAMES: usize = 1 << 20;
+
+/// The most bytes of values as text in a message: it lies in memory twice, and its values as often again.
+const LONGEST_TEXT: usize = 96 << 20;
 
 /// `pgoutput` sends values in their send form since then.
 const SENDS_BINARY: u32 = 140_000;
@@ -260,9 +266,12 @@ impl Reader<'_> {
     /// Reads one window; anew with values as text if a table turns out to need that.
     fn window(&mut self, connection: &mut Connection, names: &Names, upto: Lsn) -> Result<(), ConnectorError> {
         loop {
-            let largest = self.largest();
-            let binary = self.binary;
-            match read_window(connection, names, binary, upto, largest, |message| self.take_row(message)) {
+            let sql = match &self.translator {
+                Some(translator) => translator.peek(&names.slot, upto)?,
+                None => peek(names, self.binary, upto)?,
+            };
+            let longest = self.longest();
+            match read_window(connection, names, &sql, longest, |message| self.take_row(message)) {
                 Ok(()) if self.open.is_some() => {
                     return Err(ConnectorError::internal("pgoutput", "the changes end within a transaction"));
                 }
@@ -274,7 +283,7 @@ impl Reader<'_> {
                     self.forget_open();
                 }
                 Err(WindowError::Failed(error)) => return Err(error),
-                Err(WindowError::TooLong(length, head)) => return Err(self.too_long(length, &head, largest)),
+                Err(WindowError::TooLong(length, head)) => return Err(self.too_long(length, &head)),
             }
         }
     }
@@ -387,10 +396,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The most bytes a message may have.
-    pub(super) fn largest(&self) -> usize {
+    /// The most bytes that the values of a change may have.
+    fn largest(&self) -> usize {
         let largest = self.tables.iter().map(|table| table.stream.limits.max_record_bytes).max().unwrap_or(0);
         usize::try_from(largest).unwrap_or(usize::MAX)
+    }
+
+    /// The most bytes a message may have. What values have as text is judged once they are none any more.
+    pub(super) fn longest(&self) -> usize {
+        let largest = self.largest();
+        if self.binary { largest } else { largest.saturating_mul(2).min(LONGEST_TEXT) + NAMES }
     }
 
     /// Whether no transaction is on its way.
@@ -449,16 +464,14 @@ impl Reader<'_> {
     }
 
     /// Names the table whose change is larger than `max_record_bytes`.
-    pub(super) fn too_long(&self, length: usize, head: &[u8], limit: usize) -> ConnectorError {
-        let stream: Option<&StreamContext> =
-            relation_of(head).and_then(|oid| self.by_oid.get(&oid)).map(|index| self.tables[*index].stream);
+    pub(super) fn too_long(&self, length: usize, head: &[u8]) -> ConnectorError {
+        let oid = match &self.translator {
+            Some(translator) => translator.relation_of(head),
+            None => relation_of(head),
+        };
+        let stream: Option<&StreamContext> = oid.and_then(|oid| self.by_oid.get(&oid)).map(|index| self.tables[*index].stream);
         let of = stream.map_or_else(String::new, |stream| format!("stream `{}`: ", stream.name));
-        ConnectorError::data(
-            "record_too_large",
-            format!("{of}a change of {length} bytes is larger than `max_record_bytes` ({limit})"),
-        )
-        .with_scope(ErrorScope::Record)
-        .with_hint("raise `resources.max_record_bytes` (up to 64mb)")
+        too_large(&of, length, self.largest())
     }
 }
 

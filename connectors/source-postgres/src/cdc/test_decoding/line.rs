@@ -107,6 +107,11 @@ pub(super) fn parse(line: &str) -> Result<Line<'_>, Malformed> {
     Ok(Line::Change(change))
 }
 
+/// The table of a row's line of which the beginning is known.
+pub(super) fn table_of(head: &str) -> Option<Table<'_>> {
+    Reader { rest: head.strip_prefix("table ")? }.table().ok()
+}
+
 /// Takes text off the front.
 struct Reader<'a> {
     rest: &'a str,

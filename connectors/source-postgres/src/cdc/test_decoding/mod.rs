@@ -16,22 +16,9 @@ use rapidbyte_sdk::ConnectorError;
 use rapidbyte_sdk::changes::ChangeOp;
 use std::collections::HashMap;
 
-/// The statement that shows the transactions up to `upto`: in each row the end of the transaction's commit record, when it was
-/// committed (microseconds since 2000), its id, and a line. Messages of applications are left out: one that is in no transaction has no
-/// end, and what it holds need not be text.
-pub(super) fn peek(slot: &str, upto: Lsn) -> Result<String, ConnectorError> {
-    Ok(format!(
-        "COPY (SELECT int8send(w.ended) || int8send(w.at) || int8send(w.xid::text::bigint) || convert_to(w.data, 'UTF8') FROM (
-           SELECT d.data, d.xid, d.n, max(CASE WHEN d.data LIKE 'COMMIT%' THEN (d.lsn - '0/0'::pg_lsn)::bigint END) OVER (PARTITION BY d.xid::text) AS ended,
-                  max(CASE WHEN d.data LIKE 'COMMIT%' THEN (extract(epoch FROM substring(d.data FROM '\\(at (.+)\\)$')::timestamptz) * 1000000)::bigint
-                      - 946684800000000 END) OVER (PARTITION BY d.xid::text) AS at
-           FROM pg_logical_slot_peek_changes({}, '{upto}', NULL, 'include-xids', '1', 'include-timestamp', '1', 'skip-empty-xacts', '1')
-                WITH ORDINALITY d(lsn, xid, data, n)
-           WHERE d.data NOT LIKE 'message:%') w
-         ORDER BY w.n) TO STDOUT (FORMAT binary)",
-        quote_literal(slot)?
-    ))
-}
+/// The bytes in front of a row's line: the end of the transaction's commit record, when it was committed (microseconds since 2000),
+/// and its id.
+const HEAD: usize = 24;
 
 /// A change that has its place in the transaction and nothing else: an insert without columns into no table.
 const PASSED_OVER: [u8; 8] = [b'I', 0, 0, 0, 0, b'N', 0, 0];
@@ -111,7 +98,38 @@ impl Translator {
         Self { tables: relations.map(table).collect() }
     }
 
-    /// The messages that a row of [`peek`] is. Of tables whose changes do not count now nothing is asked: they may look as nobody
+    /// The statement that shows the transactions up to `upto`: in each row what [`HEAD`] says, and a line. Messages of applications are
+    /// left out: one that is in no transaction has no end, and what it holds need not be text. So are the rows of other tables, however
+    /// large: a line begins with its table as `format` writes it, looked at up to the first `: `. That may stand in a quoted name, and a
+    /// neighbour that begins alike is passed over later. A TRUNCATE, of several tables perhaps, ends without a quote.
+    pub(super) fn peek(&self, slot: &str, upto: Lsn) -> Result<String, ConnectorError> {
+        let names = self.tables.keys().map(|(schema, name)| Ok(format!("({}, {})", quote_literal(schema)?, quote_literal(name)?)));
+        let names = names.collect::<Result<Vec<_>, ConnectorError>>()?.join(", ");
+        // Each character of a name may be a quote that is doubled.
+        let longest = self.tables.keys().map(|(schema, name)| 2 * (schema.len() + name.len()) + 16).max().unwrap_or_default();
+        Ok(format!(
+            "COPY (SELECT int8send(w.ended) || int8send(w.at) || int8send(w.xid::text::bigint) || convert_to(w.data, 'UTF8') FROM (
+               SELECT d.data, d.xid, d.n, max(CASE WHEN d.data LIKE 'COMMIT%' THEN (d.lsn - '0/0'::pg_lsn)::bigint END) OVER (PARTITION BY d.xid::text) AS ended,
+                      max(CASE WHEN d.data LIKE 'COMMIT%' THEN (extract(epoch FROM substring(d.data FROM '\\(at (.+)\\)$')::timestamptz) * 1000000)::bigint
+                          - 946684800000000 END) OVER (PARTITION BY d.xid::text) AS at
+               FROM pg_logical_slot_peek_changes({}, '{upto}', NULL, 'include-xids', '1', 'include-timestamp', '1', 'skip-empty-xacts', '1')
+                    WITH ORDINALITY d(lsn, xid, data, n)
+               WHERE d.data NOT LIKE 'message:%' AND (d.data NOT LIKE 'table %'
+                  OR split_part(left(d.data, {longest}), ': ', 1)
+                     IN (SELECT split_part('table ' || format('%I.%I', o.nspname, o.relname) || ': ', ': ', 1) FROM (VALUES {names}) o(nspname, relname))
+                  OR right(d.data, 1) <> '''' AND right(d.data, 40) LIKE '%: TRUNCATE: %')) w
+             ORDER BY w.n) TO STDOUT (FORMAT binary)",
+            quote_literal(slot)?
+        ))
+    }
+
+    /// The table of a row of [`Self::peek`] of which the beginning is known.
+    pub(super) fn relation_of(&self, head: &[u8]) -> Option<u32> {
+        let text = head.get(HEAD..)?.utf8_chunks().next()?.valid();
+        Some(self.tables.get(&key(&line::table_of(text)?))?.oid)
+    }
+
+    /// The messages that a row of [`Self::peek`] is. Of tables whose changes do not count now nothing is asked: they may look as nobody
     /// knows any more.
     pub(super) fn translate(
         &mut self,
@@ -119,7 +137,7 @@ impl Translator {
         catalog: &mut Connection,
         counts: impl Fn(u32) -> bool,
     ) -> Result<Vec<Vec<u8>>, ConnectorError> {
-        let Some((head, text)) = row.split_first_chunk::<24>() else { return Err(malformed("it is too short")) };
+        let Some((head, text)) = row.split_first_chunk::<HEAD>() else { return Err(malformed("it is too short")) };
         let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|index| head[at + index]));
         let (end, time, xid) = (number(0), number(8), number(16));
         let text = std::str::from_utf8(text).map_err(|_| malformed("it is not UTF-8"))?;

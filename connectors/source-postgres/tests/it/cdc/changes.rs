@@ -386,9 +386,45 @@ fn values_beyond_their_type_and_records_beyond_the_limit() {
         pipeline.streams[0].limits.max_record_bytes = 1 << 20;
         let Err(error) = pipeline.try_changes(Some(&read.end()), None) else { panic!("the record should have been refused") };
         assert_eq!(error.code, "record_too_large");
-        // A line that was not read to its end names no stream.
-        let whose = if plugin == "pgoutput" { "stream `public.limited`: " } else { "" };
-        assert!(error.message.starts_with(&format!("{whose}a change of 2000")), "{}", error.message);
+        assert!(error.message.starts_with("stream `public.limited`: a change of 2000"), "{}", error.message);
+    }
+}
+
+#[test]
+fn neighbours_and_texts_do_not_make_a_record_larger() {
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline { plugin, ..Pipeline::new(server(), &format!("beside_{plugin}"), &["Big \"one\": x.y"]) };
+        // The last column's type has no send form of ours, so that all values come as text.
+        pipeline.sql(
+            r#"DROP TABLE IF EXISTS "Big ""one"": x.y", big_neighbour; CREATE TABLE big_neighbour (id int PRIMARY KEY, v text);
+               CREATE TABLE "Big ""one"": x.y" (id int PRIMARY KEY, b bytea, net inet)"#,
+        );
+        pipeline.load();
+        pipeline.streams[0].limits.max_record_bytes = 1 << 20;
+        let insert = |id: u32, size: u32| {
+            format!(r#"INSERT INTO "Big ""one"": x.y" VALUES ({id}, decode(repeat('ab', {size}), 'hex'), '10.0.0.{id}')"#)
+        };
+        pipeline.each(&[
+            "INSERT INTO big_neighbour VALUES (1, repeat('x', 4000000)), (2, ': TRUNCATE: cascade')",
+            r#"TRUNCATE big_neighbour, "Big ""one"": x.y""#,
+            &insert(1, 700_000),
+        ]);
+        let read = pipeline.changes(None);
+        let truncates = read.emitted.iter().filter(|emitted| matches!(emitted, Emitted::Truncate(_))).count();
+        assert_eq!((truncates, read.changes(0).len()), (1, 1), "{plugin}");
+        assert!(read.changes(0)[0]["b"].len() >= 700_000);
+        // Too large as a value, and too large as a message.
+        let mut end = read.end();
+        for (id, size) in [(2, 1_100_000), (3, 3_000_000)] {
+            pipeline.sql(&insert(id, size));
+            let Err(error) = pipeline.try_changes(Some(&end), None) else { panic!("{size} bytes were taken") };
+            assert_eq!(error.code, "record_too_large");
+            let named = format!("stream `{}`: a change of ", pipeline.streams[0].name);
+            assert!(error.message.starts_with(&named), "{plugin}: {}", error.message);
+            pipeline.streams[0].limits.max_record_bytes = 16 << 20;
+            end = pipeline.changes(Some(&end)).end();
+            pipeline.streams[0].limits.max_record_bytes = 1 << 20;
+        }
     }
 }
 
