@@ -202,6 +202,16 @@ impl TableColumn {
         self.type_oid != self.base.oid
     }
 
+    /// Takes over what the table says of the column as it is now, with another type: its place in the key, and whether it may be NULL.
+    pub(crate) fn stand_for(&mut self, now: &Self) {
+        (self.not_null, self.key_position) = (now.not_null, now.key_position);
+        for key in ["notnull", "pk_ord", "pk_len"].map(|key| format!("rapidbyte.pg.{key}")) {
+            if let Some(value) = now.metadata.get(&key) {
+                self.metadata.insert(key, value.clone());
+            }
+        }
+    }
+
     /// The Arrow field it becomes.
     pub(crate) fn field(&self) -> Field {
         let field = Field::new(&self.name, self.kind.data_type(), !self.not_null).with_metadata(self.metadata.clone());

@@ -83,8 +83,15 @@ impl<'a> Table<'a> {
             }
         }
         if !unknown.is_empty() {
-            // The table has changed again since, and the catalog shows the newest state only: the types tell enough.
-            columns.extend(columns_typed(catalog, &unknown)?);
+            // The table has changed again since, and the catalog shows the newest state only: the types tell enough, and a column that
+            // was given another type is where it was in the key.
+            let mut typed = columns_typed(catalog, &unknown)?;
+            for column in &mut typed {
+                if let Some(now) = self.columns.iter().find(|now| now.name == column.name) {
+                    column.stand_for(now);
+                }
+            }
+            columns.extend(typed);
             columns = logged_columns(self.stream, columns)?;
         }
         let place = |column: &TableColumn| logged.columns.iter().position(|wanted| same(column, wanted));

@@ -1,6 +1,7 @@
 //! Every kind of change.
 
 use super::{PLUGINS, Pipeline, Target, logical, server};
+use arrow_schema::DataType;
 use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
 use rapidbyte_sdk::{Position, ReadRequest, Source};
 use std::collections::BTreeMap;
@@ -289,6 +290,35 @@ fn a_delete_is_told_under_the_shape_that_its_row_had() {
             "_rb_before_id=k1 _rb_op=delete id=k1",
         ];
         assert_eq!(rows, expected, "{plugin}");
+    }
+}
+
+#[test]
+fn a_key_column_with_another_type_was_in_the_key_before() {
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "retyped", &["retyped"]);
+        pipeline.sql("CREATE TABLE retyped (part text, id int, v text, PRIMARY KEY (id, part))");
+        pipeline.load();
+        pipeline.each(&[
+            "INSERT INTO retyped VALUES ('a', 1, 'old')",
+            "ALTER TABLE retyped ALTER id TYPE bigint",
+            "INSERT INTO retyped VALUES ('b', 2, 'new')",
+        ]);
+        let batches = pipeline.changes(None).host.batches(0).unwrap();
+        let types: Vec<_> = batches.iter().map(|batch| batch.schema().field(1).data_type().clone()).collect();
+        assert_eq!(types, [DataType::Int32, DataType::Int64], "{plugin}");
+        for batch in batches {
+            let schema = batch.schema();
+            let marks = |name: &str| {
+                let field = schema.field_with_name(name).unwrap();
+                ["pk_ord", "pk_len", "notnull"].map(|key| field.metadata().get(&format!("rapidbyte.pg.{key}")).cloned())
+            };
+            assert_eq!(marks("id"), [Some("1".into()), Some("2".into()), Some("true".into())], "{plugin}");
+            assert_eq!(marks("part"), [Some("2".into()), Some("2".into()), Some("true".into())], "{plugin}");
+            assert_eq!(marks("v"), [None, None, None], "{plugin}");
+            // Merging by it needs its old value.
+            assert_eq!(marks("_rb_before_id"), [None, None, None], "{plugin}");
+        }
     }
 }
 
