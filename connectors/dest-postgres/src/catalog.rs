@@ -128,6 +128,8 @@ pub(crate) struct RelationColumn {
     /// Computed by the server; an INSERT may not name it.
     pub(crate) generated: bool,
     pub(crate) in_primary_key: bool,
+    /// Values of its type may be equal and yet not the same, as 1.0 and 1.00.
+    pub(crate) has_spellings: bool,
     /// Numbered by the server.
     pub(crate) identity: Option<Identity>,
 }
@@ -146,8 +148,14 @@ pub(crate) fn relation(session: &mut Session, table: &Table) -> Result<Option<Re
         session.query_params(
             "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
                  a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
-                 coalesce(i.indkey::int2[] @> ARRAY[a.attnum], false), a.attidentity
+                 coalesce(i.indkey::int2[] @> ARRAY[a.attnum], false), a.attidentity,
+                 NOT (t.typtype = 'e' OR t.typnamespace = 'pg_catalog'::regnamespace AND (
+                     t.typname IN ('bit', 'bool', 'bytea', 'char', 'cidr', 'date', 'inet', 'int2', 'int4', 'int8', 'macaddr', 'macaddr8', 'money',
+                         'oid', 'pg_lsn', 'time', 'timestamp', 'timestamptz', 'uuid', 'varbit', 'xid')
+                     OR t.typname IN ('name', 'text', 'varchar') AND coalesce(o.collisdeterministic, true)))
              FROM pg_catalog.pg_attribute AS a
+             JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+             LEFT JOIN pg_catalog.pg_collation AS o ON o.oid = a.attcollation
              LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid = a.attrelid AND i.indisprimary
              WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
             &[oid.into()],
@@ -164,6 +172,7 @@ pub(crate) fn relation(session: &mut Session, table: &Table) -> Result<Option<Re
                 generated: row.flag(4)?,
                 in_primary_key: row.flag(5)?,
                 identity: row.get(6).and_then(Identity::of),
+                has_spellings: row.flag(7)?,
             })
         })
         .collect::<Result<_, ConnectorError>>()?;

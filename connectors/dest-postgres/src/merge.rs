@@ -229,7 +229,11 @@ impl<'a> Insertion<'a> {
                 identity::refuse_updates(target, &relation, &beside)?;
                 let marks = relation.columns.iter().any(|known| known.name == changes::DELETED_AT);
                 let revived = (marks && context.sync_mode == SyncMode::Cdc).then_some(changes::DELETED_AT);
-                Some((list(key)?, conflict_action(&into, key, skip_identical, revived)))
+                let spelled = |name: &String| relation.columns.iter().any(|known| known.name == *name && known.has_spellings);
+                let fixed: Vec<&str> = key.iter().filter(|name| !spelled(name)).map(String::as_str).collect();
+                // Beside the key there may be nothing that could have changed.
+                let skip_identical = skip_identical || beside.is_empty();
+                Some((list(key)?, conflict_action(&into, &fixed, skip_identical, revived)))
             }
         };
         let nullable = |name: &&String| !columns.iter().any(|column| column.name == **name && column.not_null);
@@ -318,10 +322,11 @@ fn own_checks(session: &mut Session, target: &Table) -> Result<String, Connector
 
 /// What is done with a row whose key is there.
 ///
+/// `fixed` are columns of the key of which equal values are the same. To write one locks the row as if its key changed, against those who
+/// refer to it, and takes the right to update it; of others it can't be known before whether it has to be written.
 /// `revived` is the column that marks rows as deleted: one that has come is not.
-fn conflict_action(into: &[(&str, String)], key: &[String], skip_identical: bool, revived: Option<&str>) -> String {
-    let rest: Vec<&str> =
-        into.iter().filter(|(name, _)| key.iter().all(|part| part != name)).map(|(_, quoted)| quoted.as_str()).collect();
+fn conflict_action(into: &[(&str, String)], fixed: &[&str], skip_identical: bool, revived: Option<&str>) -> String {
+    let rest: Vec<&str> = into.iter().filter(|(name, _)| !fixed.contains(name)).map(|(_, quoted)| quoted.as_str()).collect();
     let set = rest.iter().map(|name| format!("{name} = excluded.{name}")).chain(revived.map(|name| format!("{name} = NULL")));
     let set: Vec<String> = set.collect();
     if set.is_empty() {

@@ -9,6 +9,7 @@ use crate::config::Deletes;
 use crate::identity;
 use crate::merge::{self, Insertion};
 use crate::names::Table;
+use crate::publish::from_text;
 use crate::session::Session;
 use crate::tolerant;
 use crate::transfer::Transfer;
@@ -22,9 +23,10 @@ const MISSING_ROW: &str = "RB001";
 /// The error of a row whose unique key another one has.
 const UNIQUE_VIOLATION: &str = "23505";
 
-/// A column of the key: its quoted name, and its old value in a change.
+/// A column of the key: its quoted name, and its old value in a change, as it is staged and as the target has it.
 struct KeyPart {
     name: String,
+    staged: String,
     old: String,
 }
 
@@ -50,7 +52,12 @@ pub(crate) fn apply(session: &mut Session, transfer: &Transfer<'_>, deletes: Del
         let column = own.iter().find(|column| column.name == *name);
         // The log tells the old key where it is another one, all of it or nothing.
         let sql = column.map_or("text", |column| column.staged.as_str());
-        parts.push(KeyPart { old: format!("coalesce({before}::{sql}, {quoted})"), name: quoted });
+        let staged = format!("coalesce({before}::{sql}, {quoted})");
+        let old = match column.filter(|column| column.staged != column.published) {
+            Some(column) => from_text(&staged, &column.published),
+            None => staged.clone(),
+        };
+        parts.push(KeyPart { name: quoted, staged, old });
     }
     let mut rest = Vec::new();
     for column in insertion.columns.iter().filter(|name| !transfer.key.contains(name)) {
@@ -68,6 +75,11 @@ pub(crate) fn apply(session: &mut Session, transfer: &Transfer<'_>, deletes: Del
 pub(crate) fn empty(session: &mut Session, target: &Table, deletes: Deletes) -> Result<(), ConnectorError> {
     // Readers of the old rows must not be disturbed, as they would be by a TRUNCATE.
     delete(session, target, deletes, "true")
+}
+
+/// The condition that two lists of values are not the same, bit by bit: a key may be spelled anew and stay equal.
+fn differ(left: &str, right: &str) -> String {
+    format!("pg_catalog.record_image_ne(ROW({left}), ROW({right}))")
 }
 
 impl Apply<'_> {
@@ -94,10 +106,11 @@ impl Apply<'_> {
     /// Whether no change leaves values out or moves a row, and none comes before the delete of a row that is kept: it would be seen in it.
     fn is_plain(&self, session: &mut Session) -> Result<bool, ConnectorError> {
         let (op, unchanged) = (quote_ident(OP)?, quote_ident(UNCHANGED)?);
-        let moved = self.each(|part| format!("{} IS DISTINCT FROM {}", part.old, part.name), " OR ");
+        let (old, new) = (self.each(|part| part.staged.clone(), ", "), self.each(|part| part.name.clone(), ", "));
         let sql = format!(
-            "SELECT EXISTS (SELECT FROM {} WHERE {unchanged} IS NOT NULL OR ({op} = 'update' AND ({moved})))",
-            self.insertion.staging
+            "SELECT EXISTS (SELECT FROM {} WHERE {unchanged} IS NOT NULL OR ({op} = 'update' AND {}))",
+            self.insertion.staging,
+            differ(&old, &new)
         );
         let mut is_told = |sql: &str| Ok::<_, ConnectorError>(session.query(sql)?.first().and_then(|row| row.get(0)) == Some("t"));
         if is_told(&sql)? {
@@ -153,9 +166,8 @@ impl Apply<'_> {
         let same: Vec<String> =
             self.key.iter().enumerate().map(|(i, part)| format!("_rb.{} = _rb_row.{}", part.name, old(i))).collect();
         let same = same.join(" AND ");
-        let moved: Vec<String> =
-            self.key.iter().enumerate().map(|(i, part)| format!("_rb_row.{} <> _rb_row.{}", old(i), part.name)).collect();
-        let moved = moved.join(" OR ");
+        let before: Vec<String> = (0..self.key.len()).map(|i| format!("_rb_row.{}", old(i))).collect();
+        let moved = differ(&before.join(", "), &self.each(|part| format!("_rb_row.{}", part.name), ", "));
         let value = |name: &String| Ok(format!("_rb_row.{}", quote_ident(name)?));
         let values: Vec<String> = self.insertion.columns.iter().map(value).collect::<Result<_, ConnectorError>>()?;
         let action = merged.as_ref().map_or("DO NOTHING", |(_, action)| action.as_str());

@@ -267,6 +267,79 @@ fn a_key_of_which_the_log_tells_no_old_value_is_refused() {
     assert_eq!(place.value(SHOWN), "1aA");
 }
 
+/// A change of a row that is its key alone: what it is, its place, its old key, its key.
+type KeyChange<'a> = (ChangeOp, u64, Option<&'a str>, &'a str);
+
+/// What gives a window to a pipeline whose rows are their key alone, of such a type.
+fn keyed<'a>(place: &'a Place, marks: &'a [(&'a str, &'a str)], load: &[&str]) -> impl Fn(u64, &[KeyChange<'_>]) + use<'a> {
+    let id = move |name: &str, nullable: bool, key: bool| {
+        let of_key: &[(&str, &str)] = if key { &[("pk_ord", "1"), ("notnull", "true")] } else { &[] };
+        field(name, DataType::Utf8, nullable, &[marks, of_key].concat())
+    };
+    let mut pipe = Pipe::new(place, "items", WriteMode::Upsert);
+    pipe.context.sync_mode = SyncMode::Cdc;
+    pipe.claim();
+    pipe.prepare(1, "~/1", &["0"]);
+    let host = FakeHost::install();
+    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(load));
+    host.feed(0, 1, &[batch(vec![(id("id", false, true), ids)])]).unwrap();
+    host.feed_commit(1, true, Some(lsn(1)));
+    pipe.write(&host, 1, "0", 0, 0).unwrap();
+    pipe.publish(1);
+    move |seq: u64, changes: &[KeyChange<'_>]| {
+        let mut unchanged = ListBuilder::new(StringBuilder::new()).with_field(Field::new("item", DataType::Utf8, false));
+        changes.iter().for_each(|_| unchanged.append(false));
+        let places = || changes.iter().map(|change| change.1);
+        let own: [ArrayRef; 5] = [
+            Arc::new(StringArray::from_iter_values(changes.iter().map(|change| change.0.as_str()))),
+            Arc::new(UInt64Array::from_iter_values(places())),
+            Arc::new(Int64Array::from_iter_values(places().map(|_| 1))),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(places().map(|place| place as i64)).with_timezone("UTC")),
+            Arc::new(unchanged.finish()),
+        ];
+        let ids: StringArray = changes.iter().map(|change| Some(change.3)).collect();
+        let before: StringArray = changes.iter().map(|change| change.2).collect();
+        let mut columns: Vec<(Field, ArrayRef)> =
+            vec![(id("id", true, true), Arc::new(ids)), (id("_rb_before_id", true, false), Arc::new(before))];
+        columns.extend(change_fields().into_iter().zip(own));
+        let host = FakeHost::install();
+        host.feed(0, 1, &[batch(columns)]).unwrap();
+        let end = places().max().unwrap_or_default();
+        host.feed_commit(1, false, Some(lsn(end)));
+        pipe.write(&host, 1, "_rb_changes", seq, 0).unwrap();
+    }
+}
+
+const KEYS: &str = "SELECT string_agg(id::text, ' ' ORDER BY id) FROM items";
+
+#[test]
+fn a_key_that_is_spelled_anew_is_written_anew() {
+    let place = Place::new();
+    let window = keyed(&place, &[("type", "numeric")], &["1.0", "2", "3"]);
+    window(0, &[(ChangeOp::Update, 10, Some("1.0"), "1.00"), (ChangeOp::Update, 11, Some("3"), "4")]);
+    assert_eq!(place.value(KEYS), "1.00 2 4");
+    // By the other way, where the row was deleted in between.
+    window(1, &[(ChangeOp::Delete, 20, Some("2"), "2"), (ChangeOp::Insert, 21, None, "2.0")]);
+    assert_eq!(place.value(KEYS), "1.00 2.0 4");
+}
+
+#[test]
+fn a_key_that_travels_as_text_can_move() {
+    let place = Place::new();
+    let window = keyed(&place, &[("type", "int4range"), ("encoding", "text")], &["[1,2)", "[5,6)"]);
+    window(0, &[(ChangeOp::Update, 10, Some("[1,2)"), "[3,4)"), (ChangeOp::Delete, 11, Some("[5,6)"), "[5,6)")]);
+    assert_eq!(place.value(KEYS), "[3,4)");
+}
+
+#[test]
+fn a_row_that_is_its_key_alone_is_not_written_again() {
+    let place = Place::new();
+    let window = keyed(&place, &[("type", "numeric")], &["1.0", "2"]);
+    window(0, &[(ChangeOp::Insert, 10, None, "1.0"), (ChangeOp::Insert, 11, None, "2.0")]);
+    assert_eq!(place.value(KEYS), "1.0 2.0");
+    assert_eq!(place.value("SELECT count(*) FILTER (WHERE xmin = (SELECT xmin FROM items WHERE id = 2)) FROM items"), "1");
+}
+
 #[test]
 fn a_delete_without_a_key_is_refused() {
     let place = Place::new();

@@ -38,6 +38,19 @@ fn a_full_load_is_merged_when_it_is_published() {
 }
 
 #[test]
+fn a_key_that_is_spelled_anew_is_written_anew() {
+    let place = Place::new();
+    let mut pipe = Pipe::new(&place, "orders", WriteMode::Upsert);
+    let priced = |ids: &[&str]| {
+        let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
+        batch(vec![(field("id", DataType::Utf8, false, &[("type", "numeric"), ("pk_ord", "1"), ("notnull", "true")]), ids)])
+    };
+    pipe.load(&[priced(&["1.0", "2"])]);
+    pipe.load(&[priced(&["1.00", "2"])]);
+    assert_eq!(place.value("SELECT string_agg(id::text, ' ' ORDER BY id) FROM orders"), "1.00 2");
+}
+
+#[test]
 fn a_first_load_with_a_key_twice_keeps_the_last_row() {
     let place = Place::new();
     let mut pipe = Pipe::new(&place, "orders", WriteMode::Upsert);
