@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::handshake::{unexpected, wire};
 use crate::transport::{Body, Fault};
 use rapidbyte_sdk::host_tcp::{NetCode, NetError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Seconds from 1970 to 2000, where PostgreSQL begins to count.
 const EPOCH_SECONDS: u64 = 946_684_800;
@@ -33,17 +33,24 @@ pub enum LogFrame<'a> {
 pub struct LogStream {
     connection: Connection,
     max_message: usize,
+    /// How long we have listened in vain since the server spoke last. Time in which nobody listens tells nothing.
+    silent: Duration,
+    patience: Duration,
 }
 
 impl LogStream {
     /// Starts sending. `connection` comes from [`Connection::connect_to_log`]; messages of more than `max_message` bytes are
-    /// refused before they are read.
-    pub fn start(mut connection: Connection, command: &str, max_message: usize) -> Result<Self, Error> {
+    /// refused before they are read. A server that is listened to in vain for `patience` counts as gone, so whoever calls asks it for a
+    /// word more often than that.
+    pub fn start(mut connection: Connection, command: &str, max_message: usize, patience: Duration) -> Result<Self, Error> {
         connection.send_simple(command)?;
         let (tag, body) = connection.next(0).map_err(wire)?;
         match tag {
             // CopyBothResponse.
-            b'W' => Ok(Self { connection, max_message: max_message.saturating_add(DATA_HEADER) }),
+            b'W' => {
+                let max_message = max_message.saturating_add(DATA_HEADER);
+                Ok(Self { connection, max_message, silent: Duration::ZERO, patience })
+            }
             b'E' => {
                 let body = body.to_vec();
                 Err(connection.recover(body))
@@ -57,9 +64,13 @@ impl LogStream {
 
     /// What comes next, within `timeout`.
     pub fn next(&mut self, timeout: Duration) -> Result<LogFrame<'_>, CopyOutError> {
+        let began = Instant::now();
         if !self.connection.transport.poll_for(timeout).map_err(CopyOutError::Wire)? {
-            return Ok(LogFrame::Nothing);
+            // No more than was asked for: a process that was stopped has not listened.
+            self.silent += began.elapsed().min(timeout);
+            return if self.silent < self.patience { Ok(LogFrame::Nothing) } else { Err(self.is_gone()) };
         }
+        self.silent = Duration::ZERO;
         let tag = match self.connection.transport.message(self.max_message) {
             Ok((tag, _)) => tag,
             Err(Fault::Wire(error)) => return Err(CopyOutError::Wire(error)),
@@ -89,22 +100,37 @@ impl LogStream {
         }
     }
 
+    fn is_gone(&mut self) -> CopyOutError {
+        self.connection.transport.mark_broken();
+        let error = NetError {
+            code: NetCode::TimedOut,
+            message: format!("the server was asked for a word and was silent for {} seconds", self.patience.as_secs()),
+            hint: Some(
+                "look for a firewall that forgets connections; a server that is busy with one large transaction needs a larger \
+                 `wal_sender_timeout`, and `idle_timeout_seconds` must be no smaller"
+                    .to_owned(),
+            ),
+        };
+        CopyOutError::Wire(Error::Network { error, during: "reading its log" })
+    }
+
     /// Whether the next frame has begun to come already.
     pub fn has_more(&self) -> bool {
         self.connection.transport.has_unread()
     }
 
-    /// Tells the server what has come here, and what is durable: that it may let go.
-    pub fn feedback(&mut self, received: u64, durable: u64) -> Result<(), Error> {
+    /// Tells the server what has come here, and what is durable: that it may let go. Asked for a word, it answers with
+    /// [`LogFrame::SentUpTo`].
+    pub fn feedback(&mut self, received: u64, durable: u64, ask: bool) -> Result<(), Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = now.saturating_sub(Duration::from_secs(EPOCH_SECONDS)).as_micros() as u64;
         self.connection.transport.frame(b'd', |out| {
             out.push(b'r');
-            // Received, made durable, applied; the time; no answer is needed.
+            // Received, made durable, applied; the time; whether an answer is wanted.
             for number in [received.max(durable), durable, durable, now] {
                 out.extend_from_slice(&number.to_be_bytes());
             }
-            out.push(0);
+            out.push(u8::from(ask));
         })?;
         self.connection.transport.flush()
     }

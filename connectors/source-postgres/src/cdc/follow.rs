@@ -14,9 +14,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Waited for news before we look around.
 const WAIT: Duration = Duration::from_millis(500);
-/// A word of ours at least this often, and four times within the server's `wal_sender_timeout`.
+/// A word of ours at least this often, and four times within the server's `wal_sender_timeout` and our own patience.
 const FEEDBACK_EVERY: Duration = Duration::from_secs(10);
 const LEAST_WAIT: Duration = Duration::from_millis(10);
+/// A server that is silent for so many times its own `wal_sender_timeout` is gone: guessed. While it decodes what concerns no plugin (a
+/// table that was rewritten) it says nothing, and would decode the same again for the next session.
+const PATIENCE: u32 = 5;
+/// A `wal_sender_timeout` that is shorter counts as this.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(30);
 /// While nothing concerns the streams, a barrier stands wherever the log has grown by so much, or so much time has passed. What a slot
 /// keeps stays far below 64 MiB that way, and a quiet pipeline does not write a receipt a second for ever.
 const QUIET_BYTES: u64 = 8 << 20;
@@ -57,16 +62,19 @@ impl Tail {
         // Names of objects then come with their schema, as in the initial load.
         connection.batch_execute("SET search_path = pg_catalog")?;
         let rows = connection.query("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'")?;
-        let patience: u64 = rows.first().map(|row| row.parse(0)).transpose()?.flatten().unwrap_or_default();
-        let every =
-            if patience == 0 { FEEDBACK_EVERY } else { FEEDBACK_EVERY.min(Duration::from_millis(patience) / 4).max(LEAST_WAIT) };
+        let theirs: u64 = rows.first().map(|row| row.parse(0)).transpose()?.flatten().unwrap_or_default();
+        // Zero is for ever.
+        let theirs = if theirs == 0 { Duration::MAX } else { Duration::from_millis(theirs) };
+        let patience = theirs.max(LEAST_TIMEOUT).saturating_mul(PATIENCE);
+        let ours = Duration::from_secs(connect.idle_timeout_seconds).min(patience);
+        let every = FEEDBACK_EVERY.min(theirs.min(ours) / 4).max(LEAST_WAIT);
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}{})",
             quote_ident(&names.slot)?,
             quote_literal(&quote_ident(&names.publication)?)?,
             if binary { ", binary 'true'" } else { "" },
         );
-        let stream = LogStream::start(connection, &command, longest).map_err(|error| explain(error, names))?;
+        let stream = LogStream::start(connection, &command, longest, ours).map_err(|error| explain(error, names))?;
         Ok(Self { stream, durable, received: from, told: Instant::now(), every, on_way: VecDeque::new() })
     }
 
@@ -86,12 +94,14 @@ impl Tail {
     /// Tells the server what is durable: when that has moved, when it asks, and now and then.
     fn tell(&mut self, reply: bool) -> Result<(), ConnectorError> {
         let durable = host_ffi::durable_position().map(|position| Lsn::of(&position)).transpose()?.unwrap_or_default();
-        if durable > self.durable || reply || self.told.elapsed() >= self.every {
+        let is_due = self.told.elapsed() >= self.every;
+        if durable > self.durable || reply || is_due {
             self.durable = self.durable.max(durable);
             self.told = Instant::now();
             self.measure();
             host_ffi::mark("source.slot.before_advance");
-            self.stream.feedback(self.received.0, self.durable.0)?;
+            // Whoever is asked now and then can be told from one who is gone.
+            self.stream.feedback(self.received.0, self.durable.0, is_due)?;
             host_ffi::mark("source.slot.advanced");
         }
         Ok(())
@@ -153,15 +163,16 @@ impl Reader<'_> {
     fn take_all(&mut self, names: &Names, tail: &RefCell<Tail>) -> Result<(), ConnectorError> {
         let mut message = Vec::new();
         loop {
-            let came = tail.borrow_mut().next(WAIT, &mut message);
-            let mut reply = false;
+            let wait = WAIT.min(tail.borrow().every);
+            let came = tail.borrow_mut().next(wait, &mut message);
+            let (mut reply, mut silent) = (false, false);
             match came {
                 Ok(Came::Message) => self.take(&message)?,
                 Ok(Came::SentUpTo { lsn, reply: asked }) => {
                     self.nothing_before(lsn);
                     reply = asked;
                 }
-                Ok(Came::Nothing) => {}
+                Ok(Came::Nothing) => silent = true,
                 Err(CopyOutError::Wire(error)) => return Err(explain(error, names)),
                 Err(CopyOutError::TooLong { length }) => {
                     let head = tail.borrow_mut().stream.refused_head(5).map(<[u8]>::to_vec).unwrap_or_default();
@@ -180,7 +191,10 @@ impl Reader<'_> {
             }
             tail.received = self.covered;
             tail.tell(reply)?;
-            self.look_at_slot()?;
+            // One who is gone would keep us waiting for an answer here, too.
+            if !silent {
+                self.look_at_slot()?;
+            }
         }
     }
 
