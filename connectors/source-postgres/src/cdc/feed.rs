@@ -3,8 +3,9 @@
 //! Each peek decodes from where the slot stands. So the slot is advanced between two windows as far as the destination has come,
 //! and while it has not, each window is twice as long as the one before: all windows together cost at most twice the last one.
 
-use super::config::Names;
+use super::config::{Names, Plugin};
 use super::lsn::Lsn;
+use super::slot::{self, Slot};
 use super::source_changed;
 use postgres_wire::{Connection, CopyOutError, Error, quote_ident, quote_literal};
 use rapidbyte_sdk::ConnectorError;
@@ -55,6 +56,8 @@ pub(super) fn peek(names: &Names, binary: bool, upto: Lsn) -> Result<String, Con
 /// Why a window could not be read.
 pub(super) enum WindowError {
     Failed(ConnectorError),
+    /// The server or the way to it; [`explain`] says what it means.
+    Wire(Error),
     /// A message of this length was refused; the beginning of it.
     TooLong(usize, Vec<u8>),
 }
@@ -65,12 +68,17 @@ impl From<ConnectorError> for WindowError {
     }
 }
 
-pub(super) fn explain(error: Error, names: &Names) -> ConnectorError {
+/// What an error of the server means. Of something that is not there it says no more than that, so the catalog is asked for the slot.
+pub(super) fn explain(error: Error, names: &Names, catalog: &mut Connection) -> ConnectorError {
     match error.sqlstate() {
-        Some("42704") => source_changed(
-            format!("publication `{}` was not there when some of the changes were made", names.publication),
-            "load the streams anew, which makes the publication again",
-        ),
+        Some("42704") => match Slot::find(catalog, &names.slot) {
+            Ok(None) => slot::missing(&names.slot),
+            Ok(Some(_)) if names.plugin == Plugin::Pgoutput => source_changed(
+                format!("publication `{}` was not there when some of the changes were made", names.publication),
+                "load the streams anew, which makes the publication again",
+            ),
+            _ => error.into(),
+        },
         Some("55006") => {
             let mut made = ConnectorError::from(error);
             made.retryable = true;
@@ -84,18 +92,17 @@ pub(super) fn explain(error: Error, names: &Names) -> ConnectorError {
 /// Shows every message that a statement gives to `take`.
 pub(super) fn read_window(
     connection: &mut Connection,
-    names: &Names,
     sql: &str,
     largest: usize,
     mut take: impl FnMut(&[u8]) -> Result<(), ConnectorError>,
 ) -> Result<(), WindowError> {
-    let mut copy = connection.copy_out(sql, largest.saturating_add(HEADER + 64)).map_err(|error| explain(error, names))?;
+    let mut copy = connection.copy_out(sql, largest.saturating_add(HEADER + 64)).map_err(WindowError::Wire)?;
     let mut rows = Rows::default();
     loop {
         match copy.next_payload() {
             Ok(Some(payload)) => rows.push(payload, &mut take)?,
             Ok(None) => break,
-            Err(CopyOutError::Wire(error)) => return Err(explain(error, names).into()),
+            Err(CopyOutError::Wire(error)) => return Err(WindowError::Wire(error)),
             Err(CopyOutError::TooLong { length }) => {
                 let skip = if rows.begun { 6 } else { HEADER + 6 };
                 let head = copy.refused_head(skip + REFUSED).map(<[u8]>::to_vec).unwrap_or_default();

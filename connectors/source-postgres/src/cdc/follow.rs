@@ -57,6 +57,7 @@ impl Tail {
         durable: Lsn,
         binary: bool,
         longest: usize,
+        catalog: &mut Connection,
     ) -> Result<Self, ConnectorError> {
         let mut connection = Connection::connect_to_log(connect)?;
         // Names of objects then come with their schema, as in the initial load.
@@ -74,7 +75,7 @@ impl Tail {
             quote_literal(&quote_ident(&names.publication)?)?,
             if binary { ", binary 'true'" } else { "" },
         );
-        let stream = LogStream::start(connection, &command, longest, ours).map_err(|error| explain(error, names))?;
+        let stream = LogStream::start(connection, &command, longest, ours).map_err(|error| explain(error, names, catalog))?;
         Ok(Self { stream, durable, received: from, told: Instant::now(), every, on_way: VecDeque::new() })
     }
 
@@ -145,7 +146,7 @@ impl Reader<'_> {
     /// The same with values in one form.
     fn follow_in(&mut self, names: &Names, confirmed: Lsn) -> Result<(), ConnectorError> {
         let longest = self.longest();
-        let tail = Tail::open(&self.connect, names, self.covered, confirmed, self.binary, longest)?;
+        let tail = Tail::open(&self.connect, names, self.covered, confirmed, self.binary, longest, self.catalog)?;
         let every = self.guard.borrow().every().map_or(tail.every, |guard| guard.min(tail.every));
         let tail = Rc::new(RefCell::new(tail));
         let (waiting, guard) = (Rc::downgrade(&tail), Rc::downgrade(self.guard));
@@ -173,7 +174,7 @@ impl Reader<'_> {
                     reply = asked;
                 }
                 Ok(Came::Nothing) => silent = true,
-                Err(CopyOutError::Wire(error)) => return Err(explain(error, names)),
+                Err(CopyOutError::Wire(error)) => return Err(explain(error, names, self.catalog)),
                 Err(CopyOutError::TooLong { length }) => {
                     let head = tail.borrow_mut().stream.refused_head(5).map(<[u8]>::to_vec).unwrap_or_default();
                     return Err(self.too_long(length, &head));

@@ -2,7 +2,7 @@
 
 use super::changes::{Change, Transaction, too_large};
 use super::config::{Names, Plugin};
-use super::feed::{Window, WindowError, peek, read_window};
+use super::feed::{Window, WindowError, explain, peek, read_window};
 use super::guard::{Guard, gives_up};
 use super::lsn::Lsn;
 use super::pgoutput::{Message, Tuple, parse, relation_of};
@@ -271,7 +271,7 @@ impl Reader<'_> {
                 None => peek(names, self.binary, upto)?,
             };
             let longest = self.longest();
-            match read_window(connection, names, &sql, longest, |message| self.take_row(message)) {
+            match read_window(connection, &sql, longest, |message| self.take_row(message)) {
                 Ok(()) if self.open.is_some() => {
                     return Err(ConnectorError::internal("pgoutput", "the changes end within a transaction"));
                 }
@@ -283,6 +283,7 @@ impl Reader<'_> {
                     self.forget_open();
                 }
                 Err(WindowError::Failed(error)) => return Err(error),
+                Err(WindowError::Wire(error)) => return Err(explain(error, names, self.catalog)),
                 Err(WindowError::TooLong(length, head)) => return Err(self.too_long(length, &head)),
             }
         }

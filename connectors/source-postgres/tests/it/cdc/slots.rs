@@ -1,9 +1,10 @@
 //! Slots and publications that fail, each in its own way; what is made is removed again.
 
-use super::{Pipeline, logical, server};
+use super::{PLUGINS, Pipeline, logical, server};
 use postgres_wire::test_server::PostgresServer;
-use rapidbyte_sdk::testing::run_context;
-use rapidbyte_sdk::{CheckItem, CheckStatus, CursorType, Position, Source};
+use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
+use rapidbyte_sdk::{CheckItem, CheckStatus, CursorType, Position, ReadRequest, Source};
+use std::thread;
 
 fn code(pipeline: &Pipeline<'_>, resume: Option<&Position>) -> (String, String) {
     let Err(error) = pipeline.try_changes(resume, None) else { panic!("changes were read") };
@@ -42,6 +43,40 @@ fn a_slot_dropped_made_anew_or_moved_is_noticed() {
     assert_eq!(pipeline.load()[0].len(), 1);
     pipeline.sql("INSERT INTO lost VALUES (2)");
     assert_eq!(pipeline.changes(None).changes(0).len(), 1);
+}
+
+#[test]
+fn a_slot_that_is_dropped_while_it_is_read_is_named() {
+    for plugin in PLUGINS {
+        let mut pipeline = Pipeline::by(plugin, "vanishing", &["vanishing"]);
+        pipeline.sql("CREATE TABLE vanishing (id int PRIMARY KEY)");
+        pipeline.load();
+        // More log than is looked through at once.
+        pipeline.each(&["INSERT INTO vanishing VALUES (1)", "SELECT pg_switch_wal()", "INSERT INTO vanishing VALUES (2)"]);
+        pipeline.each(&["SELECT pg_switch_wal()", "INSERT INTO vanishing VALUES (3)"]);
+        let token = pipeline.token().unwrap();
+        let request = ReadRequest {
+            run: run_context(),
+            streams: pipeline.streams.clone(),
+            partition: None,
+            token,
+            resume: None,
+            follow: false,
+        };
+        let host = FakeHost::install();
+        let sql = format!("SELECT pg_drop_replication_slot('rapidbyte_{}')", pipeline.name);
+        let mut is_there = true;
+        host.pour_into(move |emitted| {
+            if matches!(emitted, Emitted::Barrier(_)) && std::mem::take(&mut is_there) {
+                let sql = sql.clone();
+                thread::spawn(move || server().connect().batch_execute(&sql).unwrap()).join().unwrap();
+            }
+            Ok(())
+        });
+        let error = pipeline.source().read(&request, &mut host.source_output()).map(|_| ()).unwrap_err();
+        let gone = format!("replication slot `rapidbyte_{}` is gone", pipeline.name);
+        assert!(error.code == "source_changed" && error.message.starts_with(&gone), "{plugin}: {}", error.message);
+    }
 }
 
 #[test]
