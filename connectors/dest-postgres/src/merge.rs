@@ -370,13 +370,22 @@ pub(crate) fn has_twins(session: &mut Session, transfer: &Transfer<'_>) -> Resul
 pub(crate) fn refuse_null_keys(session: &mut Session, transfer: &Transfer<'_>) -> Result<(), ConnectorError> {
     let Transfer { load, columns, target, key, .. } = *transfer;
     let staging = load.staging.quoted()?;
-    for name in key {
-        if columns.iter().any(|column| column.name == *name && column.not_null) {
-            continue;
-        }
-        let sql = format!("SELECT EXISTS (SELECT FROM {staging} WHERE {} IS NULL)", quote_ident(name)?);
-        if session.query(&sql)?.first().and_then(|row| row.get(0)) == Some("t") {
-            return Err(null_key(target, name));
+    let may_be_null = |name: &&String| !columns.iter().any(|column| column.name == **name && column.not_null);
+    let parts = key.iter().filter(may_be_null).map(|name| Ok(format!("{} IS NULL", quote_ident(name)?)));
+    let parts = parts.collect::<Result<Vec<_>, ConnectorError>>()?;
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let mut is_there = |condition: &str| {
+        let rows = session.query(&format!("SELECT EXISTS (SELECT FROM {staging} WHERE {condition})"))?;
+        Ok::<_, ConnectorError>(rows.first().and_then(|row| row.get(0)) == Some("t"))
+    };
+    // One look at all of staging; which column it is only matters then.
+    if is_there(&parts.join(" OR "))? {
+        for (name, part) in key.iter().filter(may_be_null).zip(&parts) {
+            if is_there(part)? {
+                return Err(null_key(target, name));
+            }
         }
     }
     Ok(())
