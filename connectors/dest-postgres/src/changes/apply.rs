@@ -23,9 +23,10 @@ const MISSING_ROW: &str = "RB001";
 /// The error of a row whose unique key another one has.
 const UNIQUE_VIOLATION: &str = "23505";
 
-/// A column of the key: its quoted name, and its old value in a change, as it is staged and as the target has it.
+/// A column of the key: its quoted name, its value as the target has it; its old value in a change, as it is staged and as the target has it.
 struct KeyPart {
     name: String,
+    value: String,
     staged: String,
     old: String,
 }
@@ -53,11 +54,11 @@ pub(crate) fn apply(session: &mut Session, transfer: &Transfer<'_>, deletes: Del
         // The log tells the old key where it is another one, all of it or nothing.
         let sql = column.map_or("text", |column| column.staged.as_str());
         let staged = format!("coalesce({before}::{sql}, {quoted})");
-        let old = match column.filter(|column| column.staged != column.published) {
-            Some(column) => from_text(&staged, &column.published),
-            None => staged.clone(),
+        let in_target = |value: &str| match column.filter(|column| column.staged != column.published) {
+            Some(column) => from_text(value, &column.published),
+            None => value.to_owned(),
         };
-        parts.push(KeyPart { name: quoted, staged, old });
+        parts.push(KeyPart { value: in_target(&quoted), old: in_target(&staged), name: quoted, staged });
     }
     let mut rest = Vec::new();
     for column in insertion.columns.iter().filter(|name| !transfer.key.contains(name)) {
@@ -119,7 +120,8 @@ impl Apply<'_> {
         if self.deletes == Deletes::Hard {
             return Ok(true);
         }
-        let keys = self.each(|part| part.name.clone(), ", ");
+        // As texts, two spellings of one key would be two.
+        let keys = self.each(|part| part.value.clone(), ", ");
         Ok(!is_told(&format!(
             "SELECT EXISTS (SELECT FROM {} GROUP BY {keys} HAVING count(*) > 1 AND bool_or({op} = 'delete'))",
             self.insertion.staging

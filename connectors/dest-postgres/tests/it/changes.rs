@@ -271,13 +271,19 @@ fn a_key_of_which_the_log_tells_no_old_value_is_refused() {
 type KeyChange<'a> = (ChangeOp, u64, Option<&'a str>, &'a str);
 
 /// What gives a window to a pipeline whose rows are their key alone, of such a type.
-fn keyed<'a>(place: &'a Place, marks: &'a [(&'a str, &'a str)], load: &[&str]) -> impl Fn(u64, &[KeyChange<'_>]) + use<'a> {
+fn keyed<'a>(
+    place: &'a Place,
+    deletes: &str,
+    marks: &'a [(&'a str, &'a str)],
+    load: &[&str],
+) -> impl Fn(u64, &[KeyChange<'_>]) + use<'a> {
     let id = move |name: &str, nullable: bool, key: bool| {
         let of_key: &[(&str, &str)] = if key { &[("pk_ord", "1"), ("notnull", "true")] } else { &[] };
         field(name, DataType::Utf8, nullable, &[marks, of_key].concat())
     };
     let mut pipe = Pipe::new(place, "items", WriteMode::Upsert);
     pipe.context.sync_mode = SyncMode::Cdc;
+    pipe.extra = serde_json::json!({ "deletes": deletes });
     pipe.claim();
     pipe.prepare(1, "~/1", &["0"]);
     let host = FakeHost::install();
@@ -310,12 +316,13 @@ fn keyed<'a>(place: &'a Place, marks: &'a [(&'a str, &'a str)], load: &[&str]) -
     }
 }
 
+const RANGES: &[(&str, &str)] = &[("type", "int4range"), ("encoding", "text")];
 const KEYS: &str = "SELECT string_agg(id::text, ' ' ORDER BY id) FROM items";
 
 #[test]
 fn a_key_that_is_spelled_anew_is_written_anew() {
     let place = Place::new();
-    let window = keyed(&place, &[("type", "numeric")], &["1.0", "2", "3"]);
+    let window = keyed(&place, "hard", &[("type", "numeric")], &["1.0", "2", "3"]);
     window(0, &[(ChangeOp::Update, 10, Some("1.0"), "1.00"), (ChangeOp::Update, 11, Some("3"), "4")]);
     assert_eq!(place.value(KEYS), "1.00 2 4");
     // By the other way, where the row was deleted in between.
@@ -326,15 +333,25 @@ fn a_key_that_is_spelled_anew_is_written_anew() {
 #[test]
 fn a_key_that_travels_as_text_can_move() {
     let place = Place::new();
-    let window = keyed(&place, &[("type", "int4range"), ("encoding", "text")], &["[1,2)", "[5,6)"]);
+    let window = keyed(&place, "hard", RANGES, &["[1,2)", "[5,6)"]);
     window(0, &[(ChangeOp::Update, 10, Some("[1,2)"), "[3,4)"), (ChangeOp::Delete, 11, Some("[5,6)"), "[5,6)")]);
     assert_eq!(place.value(KEYS), "[3,4)");
 }
 
 #[test]
+fn a_key_that_travels_as_text_is_one_key_however_it_is_spelled() {
+    let place = Place::new();
+    let window = keyed(&place, "soft", RANGES, &["[1,2)"]);
+    // The row is kept, with its deletion, though it came and went within the window.
+    window(0, &[(ChangeOp::Insert, 10, None, "[5,6)"), (ChangeOp::Delete, 11, Some("[5,5]"), "[5,5]")]);
+    assert_eq!(place.value(KEYS), "[1,2) [5,6)");
+    assert_eq!(place.value("SELECT string_agg(id::text, ' ') FROM items WHERE _rb_deleted_at IS NOT NULL"), "[5,6)");
+}
+
+#[test]
 fn a_row_that_is_its_key_alone_is_not_written_again() {
     let place = Place::new();
-    let window = keyed(&place, &[("type", "numeric")], &["1.0", "2"]);
+    let window = keyed(&place, "hard", &[("type", "numeric")], &["1.0", "2"]);
     window(0, &[(ChangeOp::Insert, 10, None, "1.0"), (ChangeOp::Insert, 11, None, "2.0")]);
     assert_eq!(place.value(KEYS), "1.0 2.0");
     assert_eq!(place.value("SELECT count(*) FILTER (WHERE xmin = (SELECT xmin FROM items WHERE id = 2)) FROM items"), "1");
