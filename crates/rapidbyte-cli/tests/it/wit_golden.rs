@@ -5,12 +5,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+/// The texts below a directory, those of dependencies too, by their paths in it.
 fn texts(dir: &Path) -> BTreeMap<String, String> {
-    let files = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())).flatten();
-    files
-        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "wit"))
-        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path()).expect("WIT is text")))
-        .collect()
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())).flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() {
+            found.extend(texts(&path).into_iter().map(|(below, text)| (format!("{name}/{below}"), text)));
+        } else if path.extension().is_some_and(|extension| extension == "wit") {
+            found.insert(name, fs::read_to_string(path).expect("WIT is text"));
+        }
+    }
+    found
 }
 
 #[test]
