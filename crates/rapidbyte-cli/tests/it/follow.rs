@@ -312,9 +312,9 @@ fn an_outage_longer_than_the_retries_is_outlasted() {
     let login = format!("user: reader, password: reads, database: {}", source.name());
     let project = Project::with_pipeline(&yaml.replace(&source.login(), &login));
     let mut followed = follow(&project);
-    source.sql(
-        "ALTER ROLE reader CONNECTION LIMIT 0; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'",
-    );
+    // In two transactions: the door is shut before the first session comes back to it.
+    source.sql("ALTER ROLE reader CONNECTION LIMIT 0");
+    source.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'");
     followed.until_stderr("\"attempt\":4", PATIENCE);
     source.sql("INSERT INTO items VALUES (1); ALTER ROLE reader CONNECTION LIMIT -1");
     until_equal(&source, &destination, "items");
