@@ -1,6 +1,6 @@
 //! Running the binary.
 
-use crate::deadline::within;
+use crate::deadline::POLL;
 use crate::environment;
 use crate::process;
 use serde_json::Value;
@@ -236,15 +236,17 @@ impl Running {
     /// When it does not in time, or the process ends first.
     #[track_caller]
     pub fn until_stderr(&mut self, text: &str, limit: Duration) {
-        let shown = self.shown.clone();
-        within(limit, &format!("`{text}` from {shown}"), || {
-            if self.stderr.so_far().contains(text) {
-                return Some(());
+        let end = Instant::now() + limit;
+        loop {
+            let so_far = self.stderr.so_far();
+            if so_far.contains(text) {
+                return;
             }
             let ended = self.child.try_wait().expect("a child can be waited for");
-            assert!(ended.is_none(), "{shown} ended ({ended:?}) without `{text}`:\n{}", self.stderr.so_far());
-            None
-        });
+            assert!(ended.is_none(), "{} ended ({ended:?}) without `{text}`:\n{so_far}", self.shown);
+            assert!(Instant::now() < end, "waited {limit:?} for `{text}` from {}:\n{so_far}", self.shown);
+            thread::sleep(POLL);
+        }
     }
 
     /// Whether it has ended already.

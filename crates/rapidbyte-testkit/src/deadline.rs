@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-const POLL: Duration = Duration::from_millis(5);
+/// Between two looks.
+pub(crate) const POLL: Duration = Duration::from_millis(5);
 
 /// Waits until `look` finds something.
 ///
