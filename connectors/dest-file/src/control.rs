@@ -274,6 +274,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) receipt: &'a rapidbyte_sdk::Receipt,
     pub(crate) files: &'a [StagedFile],
     pub(crate) columns: Option<&'a [Column]>,
+    /// Up to where the changes are covered by it; 0 for rows.
+    pub(crate) applied: u64,
     /// The directory in which its files are visible at once, for an open-ended generation.
     pub(crate) visible: Option<&'a str>,
 }
@@ -290,6 +292,7 @@ impl Commit<'_> {
             return Err(fenced(&control.stream, &detail));
         }
         open.set_receipt(self.receipt);
+        open.applied = open.applied.max(self.applied);
         crate::evolution::merge(&control.stream, &mut open.columns, self.columns.unwrap_or_default())?;
         let Some(directory) = self.visible else {
             open.files.extend_from_slice(self.files);

@@ -66,6 +66,10 @@ pub(crate) struct OpenGeneration {
     /// A part has come whose columns do not go with those committed. The next claim gives the generation up.
     #[serde(default)]
     pub(crate) spoiled: bool,
+    /// Changes up to this place of the log are in files that count. The newest receipt may stand before it: streams are committed
+    /// one after the other, and after a crash in between all of them go on from the one that is furthest behind.
+    #[serde(default)]
+    pub(crate) applied: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,6 +140,7 @@ impl OpenGeneration {
             files: Vec::new(),
             columns: None,
             spoiled: false,
+            applied: 0,
         };
         open.add_partitions(&generation.partitions);
         open

@@ -162,6 +162,11 @@ impl<'a> StreamWriter<'a> {
         })
     }
 
+    /// Whether its commits are visible at once and followed by others, run after run.
+    fn open_ended(&self) -> bool {
+        self.stream.context.sync_mode == SyncMode::Incremental || changes::of_changes(self.stream)
+    }
+
     fn committed_rows(&self) -> u64 {
         self.rows - self.staged_rows()
     }
@@ -199,8 +204,9 @@ impl<'a> StreamWriter<'a> {
             let open = self.control.claimed(newest.as_ref(), self.stream.epoch)?.open.as_ref();
             Ok(open.is_some_and(|open| open.columns.is_some()))
         };
-        // The change of columns is the error to report.
-        if let Ok(true) = committed()
+        // The change of columns is the error to report. What goes on for ever is not given up for it: its rows would come once more.
+        if !self.open_ended()
+            && let Ok(true) = committed()
             && self.control.spoil(self.stream.epoch, self.stream.generation).is_ok()
         {
             let hint = error.hint.unwrap_or_default();
@@ -370,14 +376,18 @@ impl<'a> StreamWriter<'a> {
             committed_at_ms: now_ms(),
         };
         let epoch = self.stream.epoch;
-        let open_ended = self.stream.context.sync_mode == SyncMode::Incremental || changes::of_changes(self.stream);
         let visible =
-            (open_ended && !self.staged.is_empty()).then(|| names::committed(self.stream.generation, epoch, self.seq + 1));
+            (self.open_ended() && !self.staged.is_empty()).then(|| names::committed(self.stream.generation, epoch, self.seq + 1));
         if let Some(directory) = &visible {
             publish::build_commit(&self.control, epoch, &self.staged, directory)?;
             host_ffi::mark("dest.commit.directory");
         }
-        let commit = Commit { receipt: &receipt, files: &self.staged, columns: self.known.as_deref(), visible: visible.as_deref() };
+        let applied = match &barrier.position {
+            Some(position) if changes::of_changes(self.stream) => changes::place(position)?,
+            _ => 0,
+        };
+        let (columns, visible_in) = (self.known.as_deref(), visible.as_deref());
+        let commit = Commit { receipt: &receipt, files: &self.staged, columns, applied, visible: visible_in };
         let now = self
             .control
             .change_claimed(epoch, Step::Commit, |manifest| commit.apply(&self.control, manifest))
@@ -400,8 +410,9 @@ impl<'a> StreamWriter<'a> {
 /// Up to where the changes of a stream are in files that count: streams of a task are committed one after the other.
 fn applied(manifest: &Manifest, stream: &WriteStream) -> Result<u64, ConnectorError> {
     let open = manifest.open.as_ref().filter(|open| open.number == stream.generation && changes::of_changes(stream));
-    let position = open.and_then(|open| open.receipt(&stream.partition)).and_then(|receipt| receipt.position.as_ref());
-    position.map_or(Ok(0), changes::place)
+    let Some(open) = open else { return Ok(0) };
+    let position = open.receipt(&stream.partition).and_then(|receipt| receipt.position.as_ref());
+    Ok(position.map_or(Ok(0), changes::place)?.max(open.applied))
 }
 
 fn unknown_schema(schema_id: u32) -> ConnectorError {

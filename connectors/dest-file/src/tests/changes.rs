@@ -91,6 +91,55 @@ fn a_log_begins_with_the_load_and_goes_on_with_every_change() {
 }
 
 #[test]
+fn a_commit_that_stands_before_the_last_one_brings_no_change_back() {
+    let mut pipeline = pipeline();
+    pipeline.loaded();
+    let mut goes_on = |batches: &[RecordBatch], at: u64| {
+        let claimed = pipeline.claim().unwrap();
+        let host = FakeHost::install();
+        host.feed(0, 1, batches).unwrap();
+        host.feed_commit(1, false, Some(lsn(at)));
+        write(&pipeline, &host, &claimed).unwrap()
+    };
+    let (first, second, third) = (changed("update", 10, 1..3), changed("delete", 18, 2..3), changed("insert", 21, 7..8));
+    assert_eq!(goes_on(&[first.clone(), second.clone()], 20), 3);
+    // Another stream was not as far when the run was cut off: the next one begins with its place, and is cut off before it is here again.
+    assert_eq!(goes_on(std::slice::from_ref(&first), 12), 0);
+    assert_eq!(goes_on(&[first, second, third], 30), 1);
+    let all = ["delete 2 18", "insert 1 null", "insert 2 null", "insert 7 21", "update 1 10", "update 2 10"];
+    assert_eq!(log(&pipeline), all);
+}
+
+#[test]
+fn a_column_that_does_not_fit_gives_no_log_up() {
+    let mut pipeline = pipeline();
+    pipeline.loaded();
+    let claimed = pipeline.claim().unwrap();
+    let host = FakeHost::install();
+    host.feed(0, 1, &[changed("update", 10, 1..3)]).unwrap();
+    host.feed_commit(1, false, Some(lsn(12)));
+    write(&pipeline, &host, &claimed).unwrap();
+    let before = log(&pipeline);
+    let other = changed("update", 20, 1..3);
+    let other =
+        RecordBatch::try_from_iter_with_nullable(other.schema().fields().iter().zip(other.columns()).map(|(field, column)| {
+            let text: ArrayRef = Arc::new(StringArray::from_iter_values(["a", "b"]));
+            (field.name().clone(), if field.name() == "id" { text } else { Arc::clone(column) }, field.is_nullable())
+        }));
+    let claimed = pipeline.claim().unwrap();
+    let host = FakeHost::install();
+    host.feed(0, 1, &[other.unwrap()]).unwrap();
+    host.feed_commit(1, false, Some(lsn(30)));
+    let error = write(&pipeline, &host, &claimed).unwrap_err();
+    assert_eq!(error.code, "type_change");
+    assert!(!error.hint.unwrap_or_default().contains("anew"));
+    let claimed = pipeline.claim().unwrap();
+    let receipt = claimed.receipts.iter().find(|receipt| receipt.partition == CHANGES).expect("it goes on where it was");
+    assert_eq!(receipt.position, Some(lsn(12)));
+    assert_eq!(log(&pipeline), before);
+}
+
+#[test]
 fn what_is_no_log_is_refused() {
     let mut pipeline = pipeline();
     pipeline.context.write_mode = WriteMode::Replace;

@@ -312,9 +312,12 @@ fn an_outage_longer_than_the_retries_is_outlasted() {
     let login = format!("user: reader, password: reads, database: {}", source.name());
     let project = Project::with_pipeline(&yaml.replace(&source.login(), &login));
     let mut followed = follow(&project);
-    // In two transactions: the door is shut before the first session comes back to it.
+    // The door is shut first. A session that had just come in is not among those of the server at once.
     source.sql("ALTER ROLE reader CONNECTION LIMIT 0");
-    source.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'");
+    within_polled(PATIENCE, POLL, "a session that has ended", || {
+        source.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'");
+        followed.stderr_so_far().contains("\"retrying\"").then_some(())
+    });
     followed.until_stderr("\"attempt\":4", PATIENCE);
     source.sql("INSERT INTO items VALUES (1); ALTER ROLE reader CONNECTION LIMIT -1");
     until_equal(&source, &destination, "items");
