@@ -16,6 +16,8 @@ const ALIAS: &str = "_rb";
 pub(crate) struct View {
     connection: Connection,
     table: String,
+    /// The same where its rows are meant.
+    rows: String,
     columns: Vec<HeldColumn>,
     /// Of a log of versions the newest row of each key counts: the cursor that says which one that is.
     newest_by: Option<String>,
@@ -30,13 +32,13 @@ impl View {
 
     /// What stands after `FROM` for a request.
     fn from(&self, request: &DigestRequest) -> Result<String, ConnectorError> {
-        let table = &self.table;
+        let rows = &self.rows;
         let Some(cursor) = self.newest_by.as_ref().filter(|_| !request.key.is_empty()) else {
-            return Ok(format!("{table} AS {ALIAS}"));
+            return Ok(format!("{rows} AS {ALIAS}"));
         };
         let key = request.key.iter().map(|name| quote_ident(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
         let cursor = quote_ident(cursor)?;
-        Ok(format!("(SELECT DISTINCT ON ({key}) * FROM {table} ORDER BY {key}, {cursor} DESC NULLS LAST) AS {ALIAS}"))
+        Ok(format!("(SELECT DISTINCT ON ({key}) * FROM {rows} ORDER BY {key}, {cursor} DESC NULLS LAST) AS {ALIAS}"))
     }
 
     fn ask<T>(
@@ -50,10 +52,10 @@ impl View {
     }
 }
 
-/// What the catalog says of the target: its number, its rows, and whether a lock can keep it as it is.
+/// What the catalog says of the target: its number, its rows, whether a lock can keep it as it is, and its kind.
 const TARGET: &str = "\
 SELECT c.oid, CASE WHEN c.reltuples >= 0 THEN c.reltuples::pg_catalog.int8 END,
-       c.relkind IN ('r', 'p') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+       c.relkind IN ('r', 'p') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), c.relkind
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
@@ -73,8 +75,9 @@ impl PostgresDestination {
         ))?;
         let found = connection.query_params(TARGET, &[(&target.schema).into(), (&target.name).into()])?;
         let Some(row) = found.first() else { return Ok(None) };
+        let rows = target.own_rows(row.text(3)?.chars().next().unwrap_or('?'))?;
         // The lock comes before the snapshot: a table that is replaced between the two would look empty.
-        let lock = if row.flag(2)? { format!("; LOCK TABLE {table} IN ACCESS SHARE MODE") } else { String::new() };
+        let lock = if row.flag(2)? { format!("; LOCK TABLE {rows} IN ACCESS SHARE MODE") } else { String::new() };
         let settings = postgres_wire::settings(true);
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}; SET LOCAL row_security = off{lock}");
         connection.batch_execute(&begin).map_err(from_server)?;
@@ -90,7 +93,7 @@ impl PostgresDestination {
         let newest_by = stream.cursor_field.clone().filter(|cursor| log && columns.iter().any(|column| column.name == *cursor));
         let marked = stream.sync_mode == SyncMode::Cdc && columns.iter().any(|column| column.name == DELETED_AT);
         let present = if marked { format!("{ALIAS}.{} IS NULL", quote_ident(DELETED_AT)?) } else { String::new() };
-        Ok(Some((View { connection, table, columns, newest_by, present }, pinned)))
+        Ok(Some((View { connection, table, rows, columns, newest_by, present }, pinned)))
     }
 }
 

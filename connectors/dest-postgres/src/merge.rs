@@ -176,6 +176,8 @@ fn arrival(session: &mut Session, staging: &str) -> Result<&'static str, Connect
 pub(crate) struct Insertion<'a> {
     pub(crate) transfer: Transfer<'a>,
     pub(crate) into: String,
+    /// The target's own rows.
+    pub(crate) rows: String,
     pub(crate) from: String,
     pub(crate) names: String,
     pub(crate) staging: String,
@@ -240,6 +242,7 @@ impl<'a> Insertion<'a> {
         Ok(Self {
             transfer: *transfer,
             into: format!("{}{}{columns_of}", target.quoted()?, if merged.is_some() { " AS _rb" } else { "" }),
+            rows: target.own_rows(relation.kind)?,
             from: from.join(", "),
             names: names.join(", "),
             staging: load.staging.quoted()?,

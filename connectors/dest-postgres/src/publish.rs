@@ -270,13 +270,13 @@ fn copy_over(
     }
     // What the columns need is done by the insertion, in the same transaction.
     if let Some(references) = &references {
-        let quoted = target.quoted()?;
+        let old = target.own_rows(relation.kind)?;
         // Readers go on; other writers wait, so that no row of theirs falls between DELETE and INSERT.
-        session.run(&format!("LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))?;
+        session.run(&format!("LOCK TABLE {old} IN SHARE ROW EXCLUSIVE MODE"))?;
         sees_all_rows(session, target)?;
         references.refuse_actions()?;
         references.defer(session)?;
-        session.run(&format!("DELETE FROM {quoted}")).map_err(|error| references.explain(error))?;
+        session.run(&format!("DELETE FROM {old}")).map_err(|error| references.explain(error))?;
     }
     let inserted = Insertion::plan(session, transfer, own.upsert_skip_identical)?.run(session, rejects)?;
     if let Some(references) = &references {

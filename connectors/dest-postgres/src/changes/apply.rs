@@ -130,7 +130,7 @@ impl Apply<'_> {
 
     fn as_set(&self, session: &mut Session) -> Result<(), ConnectorError> {
         let (op, time) = (quote_ident(OP)?, quote_ident(COMMIT_TIME)?);
-        let Insertion { into, from, names, staging, merged, .. } = &self.insertion;
+        let Insertion { into, rows: target, from, names, staging, merged, .. } = &self.insertion;
         let keys = self.each(|part| part.name.clone(), ", ");
         // Rows of one transaction may lie anywhere in staging: their own place counts, not where the server has put them.
         let (lsn, seq) = (quote_ident(LSN)?, quote_ident(SEQ)?);
@@ -138,7 +138,6 @@ impl Apply<'_> {
             "(SELECT DISTINCT ON ({keys}) {from}, {op}, {time} FROM {staging} ORDER BY {keys}, {lsn} DESC, {seq} DESC) AS _rb_last"
         );
         let same = self.each(|KeyPart { name, .. }| format!("_rb.{name} = _rb_last.{name}"), " AND ");
-        let target = self.target().quoted()?;
         session.run(&match self.deletes {
             Deletes::Hard => format!("DELETE FROM {target} AS _rb USING {last} WHERE _rb_last.{op} = 'delete' AND {same}"),
             Deletes::Soft => format!(
@@ -161,8 +160,7 @@ impl Apply<'_> {
     /// The server's own program for a window. Its one variable has a name that no column may have.
     fn body(&self) -> Result<String, ConnectorError> {
         let (op, time, unchanged) = (quote_ident(OP)?, quote_ident(COMMIT_TIME)?, quote_ident(UNCHANGED)?);
-        let Insertion { into, from, staging, merged, .. } = &self.insertion;
-        let target = self.target().quoted()?;
+        let Insertion { into, rows: target, from, staging, merged, .. } = &self.insertion;
         let old = |index: usize| format!("_rb_old_{index}");
         let olds: Vec<String> = self.key.iter().enumerate().map(|(i, part)| format!("{} AS {}", part.old, old(i))).collect();
         let same: Vec<String> =

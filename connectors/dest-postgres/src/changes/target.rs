@@ -1,6 +1,6 @@
 //! What tables of changes have beside the source's columns.
 
-use crate::catalog;
+use crate::catalog::{self, Relation};
 use crate::config::Deletes;
 use crate::merge;
 use crate::names::Table;
@@ -54,14 +54,15 @@ pub(crate) fn ensure_target(
     deletes: Deletes,
 ) -> Result<(), ConnectorError> {
     merge::lock_target(session, target)?;
-    if catalog::relation(session, target)?.is_none() {
-        return Err(ConnectorError::schema(
-            "missing_table",
-            format!("`{target}` is gone, and with it the rows before the changes"),
-        )
-        .with_hint("load the stream from the start after `rapidbyte state reset`"));
-    }
+    relation(session, target)?;
     dress(session, target, mode, deletes)
+}
+
+fn relation(session: &mut Session, target: &Table) -> Result<Relation, ConnectorError> {
+    catalog::relation(session, target)?.ok_or_else(|| {
+        ConnectorError::schema("missing_table", format!("`{target}` is gone, and with it the rows before the changes"))
+            .with_hint("load the stream from the start after `rapidbyte state reset`")
+    })
 }
 
 /// Adds an emptied table to a change log, with its place in the source's.
@@ -99,12 +100,12 @@ pub(crate) fn remove_missing(session: &mut Session, transfer: &Transfer<'_>, del
 
 /// Deletes rows of the target, known as `_rb`, or marks them as deleted now.
 pub(super) fn delete(session: &mut Session, target: &Table, deletes: Deletes, condition: &str) -> Result<(), ConnectorError> {
-    let quoted = target.quoted()?;
+    let rows = target.own_rows(relation(session, target)?.kind)?;
     session.run(&match deletes {
-        Deletes::Hard => format!("DELETE FROM {quoted} AS _rb WHERE {condition}"),
+        Deletes::Hard => format!("DELETE FROM {rows} AS _rb WHERE {condition}"),
         Deletes::Soft => {
             let mark = quote_ident(DELETED_AT)?;
-            format!("UPDATE {quoted} AS _rb SET {mark} = pg_catalog.clock_timestamp() WHERE _rb.{mark} IS NULL AND {condition}")
+            format!("UPDATE {rows} AS _rb SET {mark} = pg_catalog.clock_timestamp() WHERE _rb.{mark} IS NULL AND {condition}")
         }
     })
 }

@@ -257,6 +257,34 @@ fn another_load_takes_the_place_of_the_one_before_and_the_first_leaves_strange_r
 }
 
 #[test]
+fn rows_of_tables_that_inherit_are_not_changed_along() {
+    for deletes in ["hard", "soft"] {
+        let place = Place::new();
+        let load: Vec<Row> = (1..=6).map(|id| row(id, "a", "A")).collect();
+        let mut pipe = loaded(&place, WriteMode::Upsert, serde_json::json!({ "deletes": deletes }), &load);
+        place.run("CREATE TABLE heirs () INHERITS (items); INSERT INTO heirs SELECT * FROM items");
+        let theirs = "SELECT string_agg(heirs::text, ' ' ORDER BY id) FROM heirs";
+        let before = place.value(theirs);
+        let alive = if deletes == "soft" { " WHERE _rb_deleted_at IS NULL" } else { "" };
+        let ours = || place.value(&format!("{}{alive}", SHOWN.replace("FROM", "FROM ONLY")));
+        // As a set, one by one, all at once, and those that a load lacks.
+        window(&pipe, 0, &[Change::delete((10, 1), 1)], 20).unwrap();
+        window(&pipe, 1, &[Change::update((30, 1), 2, 7, "b"), Change::update((30, 2), 3, 3, "c"), Change::delete((30, 3), 4)], 40)
+            .unwrap();
+        assert_eq!(ours(), "3cA 5aA 6aA 7bA", "{deletes}");
+        reload(&mut pipe, &[row(5, "d", "D"), row(6, "e", "E")]);
+        assert_eq!(ours(), "5dD 6eE", "{deletes}");
+        let host = FakeHost::install();
+        host.feed(0, 1, &[changed(&[Change::insert((50, 1), 8, "f", "F")], Vec::new(), true)]).unwrap();
+        host.feed_event(RawEvent::Truncate(Truncate { stream: 0, position: Some(lsn(60)) }));
+        host.feed_commit(1, false, Some(lsn(70)));
+        pipe.write(&host, 2, "_rb_changes", 0, 0).unwrap();
+        assert_eq!(ours(), "NULL", "{deletes}");
+        assert_eq!(place.value(theirs), before, "{deletes}");
+    }
+}
+
+#[test]
 fn a_key_of_which_the_log_tells_no_old_value_is_refused() {
     let place = Place::new();
     let pipe = loaded(&place, WriteMode::Upsert, serde_json::Value::Null, &[row(1, "a", "A")]);

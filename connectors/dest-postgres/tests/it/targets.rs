@@ -2,7 +2,7 @@
 
 use crate::harness::{Pipe, Place, orders, position};
 use rapidbyte_sdk::testing::FakeHost;
-use rapidbyte_sdk::{CheckStatus, Destination, SyncMode, WriteMode};
+use rapidbyte_sdk::{CheckStatus, ColumnEncoding, Destination, DigestRanges, DigestRequest, PinRequest, SyncMode, WriteMode};
 
 /// Old rows 1 to 3 in `orders`, before the new ones 2 to 5.
 const OLD: &str = "INSERT INTO orders SELECT i, 'old' FROM generate_series(1, 3) i";
@@ -55,6 +55,27 @@ fn rows_of_other_tables_are_never_deleted_or_emptied_along() {
         place.run_hint(&item.hint.unwrap());
         pipe.publish(1);
         assert_eq!(place.value("SELECT count(*) || ' ' || count(order_id) FROM items"), "1 1");
+    }
+}
+
+#[test]
+fn rows_of_tables_that_inherit_stay_theirs() {
+    let place = Place::new();
+    let mut pipe = prepared(&place, WriteMode::Replace, "CREATE TABLE orders (id bigint, note text)");
+    place.run("CREATE TABLE late (days int) INHERITS (orders); INSERT INTO late VALUES (3, 'theirs', 1), (9, 'theirs', 2)");
+    pipe.load(&[orders(2..6)]);
+    assert_eq!(place.value(&SHOWN.replace("FROM", "FROM ONLY")), "2note 2 3- 4note 4 5note 5");
+    assert_eq!(place.value("SELECT string_agg(id || note, ' ' ORDER BY id) FROM late"), "3theirs 9theirs");
+    // Nor do they count as the table's where it is compared.
+    let mut log = pipe.context.clone();
+    (log.sync_mode, log.write_mode, log.cursor_field) = (SyncMode::Incremental, WriteMode::Append, Some("id".into()));
+    for stream in [pipe.context.clone(), log] {
+        let mut destination = pipe.destination();
+        destination.pin(&PinRequest { stream, position: None }).unwrap().expect("the table is there");
+        let columns = [("id", "int8"), ("note", "text")];
+        let columns = columns.map(|(name, encoding)| ColumnEncoding { name: name.into(), encoding: encoding.into() }).into();
+        let request = DigestRequest { columns, key: vec!["id".into()], ranges: 1, whole: false };
+        assert_eq!(destination.digest(&request).unwrap().iter().map(|range| range.rows).sum::<u64>(), 4);
     }
 }
 
