@@ -134,6 +134,21 @@ pub(crate) struct RelationColumn {
     pub(crate) identity: Option<Identity>,
 }
 
+/// Whether a trigger or rule may keep rows that are deleted: of the table, or of one of its partitions.
+pub(crate) fn may_keep_rows(session: &mut Session, table: &Table) -> Result<bool, ConnectorError> {
+    // 8 is DELETE in `pg_trigger.tgtype`, '4' in `pg_rewrite.ev_type`. Triggers that keep a constraint keep no row.
+    let rows = session.query_params(
+        "SELECT EXISTS (SELECT FROM (SELECT c.oid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(c.oid) AS p) AS own(oid)
+                 JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = own.oid
+                 WHERE t.tgconstraint = 0 AND (t.tgtype & 8) <> 0)
+             OR EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid AND r.ev_type = '4')
+         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname = $2",
+        &[(&table.schema).into(), (&table.name).into()],
+    )?;
+    Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))
+}
+
 /// The relation of this name; `None` if there is none, or no right to see it.
 pub(crate) fn relation(session: &mut Session, table: &Table) -> Result<Option<Relation>, ConnectorError> {
     let rows = session.query_params(

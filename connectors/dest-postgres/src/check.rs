@@ -141,7 +141,12 @@ fn table(session: &mut Session, stream: &StreamContext, target: &Table) -> Resul
     let mut wanted = vec!["INSERT"];
     match stream.write_mode {
         WriteMode::Append => {}
-        WriteMode::Replace => wanted.push("DELETE"),
+        WriteMode::Replace => {
+            wanted.push("DELETE");
+            if catalog::may_keep_rows(session, target)? {
+                wanted.push("SELECT");
+            }
+        }
         WriteMode::Upsert => wanted.extend(["UPDATE", "SELECT"]),
     }
     if (stream.sync_mode, stream.write_mode) == (SyncMode::Cdc, WriteMode::Upsert) {

@@ -277,6 +277,7 @@ fn copy_over(
         references.refuse_actions()?;
         references.defer(session)?;
         session.run(&format!("DELETE FROM {old}")).map_err(|error| references.explain(error))?;
+        refuse_left(session, target, &old)?;
     }
     let inserted = Insertion::plan(session, transfer, own.upsert_skip_identical)?.run(session, rejects)?;
     if let Some(references) = &references {
@@ -290,6 +291,22 @@ fn copy_over(
     }
     session.run(&format!("DROP TABLE {}", load.staging.quoted()?))?;
     Ok(inserted.fallen)
+}
+
+/// Nothing of the server's says that a DELETE has left rows, which would be there beside the new ones. Only where something can have kept
+/// some is it worth a look: it goes past all rows that were just deleted.
+fn refuse_left(session: &mut Session, target: &Table, rows: &str) -> Result<(), ConnectorError> {
+    if !catalog::may_keep_rows(session, target)? {
+        return Ok(());
+    }
+    let left = session.query(&format!("SELECT EXISTS (SELECT FROM {rows})"))?;
+    if left.first().and_then(|row| row.get(0)) != Some("t") {
+        return Ok(());
+    }
+    let message = format!("a trigger or rule of `{target}` keeps rows that `replace` must delete; nothing was changed");
+    Err(ConnectorError::config("rows_left_out", message).with_hint(
+        "let the trigger return the rows that this role deletes, drop the rule, or name a table without it with `destination: { table: … }`",
+    ))
 }
 
 /// A DELETE leaves the rows that a policy hides from this role, so that a replaced table would hold them beside the new ones.

@@ -2,7 +2,9 @@
 
 use crate::harness::{Pipe, Place, orders, position};
 use rapidbyte_sdk::testing::FakeHost;
-use rapidbyte_sdk::{CheckStatus, ColumnEncoding, Destination, DigestRanges, DigestRequest, PinRequest, SyncMode, WriteMode};
+use rapidbyte_sdk::{
+    CheckStatus, ColumnEncoding, DataErrorPolicy, Destination, DigestRanges, DigestRequest, PinRequest, SyncMode, WriteMode,
+};
 
 /// Old rows 1 to 3 in `orders`, before the new ones 2 to 5.
 const OLD: &str = "INSERT INTO orders SELECT i, 'old' FROM generate_series(1, 3) i";
@@ -127,6 +129,51 @@ fn triggers_run_and_none_takes_a_row_away_in_silence() {
     host.feed_commit(1, false, Some(position("p")));
     assert_eq!(pipe.write(&host, 1, "0", 0, 0).unwrap_err().code, "rows_left_out");
     assert!(pipe.claim().receipts.is_empty(), "no receipt for rows that are not there");
+}
+
+const KEEP: &str = "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+    CREATE TRIGGER keep BEFORE DELETE ON";
+
+#[test]
+fn old_rows_that_a_trigger_or_rule_keeps_are_not_left_beside_the_new_ones() {
+    let obeys = "CREATE OR REPLACE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$";
+    let plain = "CREATE TABLE orders (id bigint, note text)";
+    let parted =
+        "CREATE TABLE orders (id bigint, note text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF orders DEFAULT";
+    let trigger = |of: &str| format!("{KEEP} {of} FOR EACH ROW EXECUTE FUNCTION keep()");
+    for (table, keeps, mended) in [
+        (plain, trigger("orders"), obeys),
+        (KEYED, trigger("orders"), obeys),
+        (parted, trigger("part"), obeys),
+        (KEYED, "CREATE RULE keep AS ON DELETE TO orders DO INSTEAD NOTHING".to_owned(), "DROP RULE keep ON orders"),
+    ] {
+        for policy in [DataErrorPolicy::Fail, DataErrorPolicy::Skip, DataErrorPolicy::Dlq] {
+            let place = Place::new();
+            let mut pipe = prepared(&place, WriteMode::Replace, table);
+            pipe.context.policies.on_data_error = policy;
+            place.run(&keeps);
+            assert_eq!(pipe.load_fails(&[orders(2..6)]), "rows_left_out", "{keeps} {policy}");
+            assert_eq!(place.value(SHOWN), "1old 2old 3old", "{keeps} {policy}");
+            place.run(mended);
+            assert_eq!(pipe.publish(1).rows, 4);
+            assert_eq!(place.value(SHOWN), "2note 2 3- 4note 4 5note 5", "{keeps} {policy}");
+        }
+    }
+}
+
+#[test]
+fn the_right_to_see_whether_rows_were_kept_is_asked_for() {
+    let mut place = Place::new();
+    place.run(&format!("{KEYED}; CREATE ROLE mover LOGIN PASSWORD 'secret'; GRANT INSERT, DELETE ON orders TO mover"));
+    place.user = "mover";
+    let pipe = Pipe::new(&place, "orders", WriteMode::Replace);
+    let look = || place.destination().validate(std::slice::from_ref(&pipe.context)).unwrap().pop().unwrap();
+    assert_eq!(look().status, CheckStatus::Ok);
+    place.run(&format!("{KEEP} orders FOR EACH ROW EXECUTE FUNCTION keep()"));
+    let item = look();
+    assert!(item.status == CheckStatus::Failed && item.message.contains("SELECT"), "{}", item.message);
+    place.run_hint(&item.hint.unwrap());
+    assert_eq!(look().status, CheckStatus::Ok);
 }
 
 #[test]
