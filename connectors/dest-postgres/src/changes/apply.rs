@@ -180,15 +180,19 @@ impl Apply<'_> {
                 format!("{name} = CASE WHEN {text} = ANY (_rb_row.{unchanged}) THEN _rb.{name} ELSE _rb_row.{name} END")
             })
             .collect();
-        let removal = match self.deletes {
-            Deletes::Hard => format!("DELETE FROM {target} AS _rb WHERE {same};"),
+        let (removal, room) = match self.deletes {
+            Deletes::Hard => (format!("DELETE FROM {target} AS _rb WHERE {same};"), String::new()),
             Deletes::Soft => {
                 let mark = quote_ident(DELETED_AT)?;
                 set.push(format!("{mark} = NULL"));
-                format!(
+                let removal = format!(
                     "UPDATE {target} AS _rb SET {mark} = coalesce(_rb_row.{time}, pg_catalog.clock_timestamp())
                      WHERE _rb.{mark} IS NULL AND {same};"
-                )
+                );
+                // A deleted row is kept until another one takes its key. One whose key is spelled anew takes its own.
+                let there = self.each(|part| format!("_rb.{0} = _rb_row.{0}", part.name), " AND ");
+                let room = format!("DELETE FROM {target} AS _rb WHERE _rb.{mark} IS NOT NULL AND {there} AND NOT ({same});");
+                (removal, room)
             }
         };
         let moving: Vec<String> = self.key.iter().map(|part| format!("{0} = _rb_row.{0}", part.name)).chain(set.clone()).collect();
@@ -210,6 +214,7 @@ impl Apply<'_> {
                          {insert}
                      ELSE
                          IF {moved} THEN
+                             {room}
                              UPDATE {target} AS _rb SET {moving} WHERE {same};
                          ELSE
                              {stay}

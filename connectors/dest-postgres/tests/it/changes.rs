@@ -242,6 +242,22 @@ fn deleted_rows_can_be_kept() {
 }
 
 #[test]
+fn a_row_takes_the_key_of_one_that_was_deleted() {
+    let place = Place::new();
+    let soft = serde_json::json!({ "deletes": "soft" });
+    let pipe = loaded(&place, WriteMode::Upsert, soft, &[row(1, "a", "A"), row(2, "b", "B"), row(3, "c", "C")]);
+    window(&pipe, 0, &[Change::delete((10, 1), 2)], 20).unwrap();
+    // What the change leaves alone is that of the row that has moved.
+    window(&pipe, 1, &[Change::update((30, 1), 1, 2, "x")], 40).unwrap();
+    assert_eq!(place.value(SHOWN), "2xA 3cC");
+    // All of it within a window, and of the key that it has left.
+    let at_once = [Change::delete((50, 1), 3), Change::update((50, 2), 2, 3, "y"), Change::insert((50, 3), 2, "d", "D")];
+    window(&pipe, 2, &at_once, 60).unwrap();
+    assert_eq!(place.value(SHOWN), "2dD 3yA");
+    assert_eq!(place.value("SELECT count(*) FROM items WHERE _rb_deleted_at IS NOT NULL"), "0");
+}
+
+#[test]
 fn another_load_takes_the_place_of_the_one_before_and_the_first_leaves_strange_rows_alone() {
     let place = Place::new();
     place.run(
@@ -458,32 +474,66 @@ impl Chance {
     }
 }
 
+/// What changes leave behind.
+struct Model {
+    live: BTreeMap<i64, Row>,
+    /// Rows that were deleted, as they were then, until their key is taken again.
+    gone: BTreeMap<i64, Row>,
+}
+
+impl Model {
+    fn put(&mut self, row: Row) {
+        self.gone.remove(&row.0);
+        self.live.insert(row.0, row);
+    }
+
+    fn empty(&mut self) {
+        self.gone.append(&mut self.live);
+    }
+
+    /// The rows as they are shown, those that were deleted too where they are kept.
+    fn shown(&self, keeps: bool) -> String {
+        let of = |rows: &BTreeMap<i64, Row>, mark: &str| {
+            let show = |(id, note, big): &Row| {
+                (*id, format!("{id}{}{}{mark}", note.as_deref().unwrap_or("-"), big.as_deref().unwrap_or("-")))
+            };
+            rows.values().map(show).collect::<BTreeMap<i64, String>>()
+        };
+        let mut all = of(&self.live, "");
+        if keeps {
+            all.extend(of(&self.gone, "†"));
+        }
+        all.into_values().collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// A change by chance that the rows of the model allow, made to the model too.
-fn by_chance(chance: &mut Chance, model: &mut BTreeMap<i64, Row>, place: (u64, i64), calm: bool) -> Option<Change> {
+fn by_chance(chance: &mut Chance, model: &mut Model, place: (u64, i64), calm: bool) -> Option<Change> {
     let (a, b) = (chance.below(12) as i64, chance.below(12) as i64);
     let note = format!("n{}", chance.below(1000));
-    match (chance.below(4), model.contains_key(&a)) {
+    match (chance.below(4), model.live.contains_key(&a)) {
         (_, false) => {
             let change = Change::insert(place, a, &note, &format!("B{}", chance.below(1000)));
-            model.insert(a, (a, change.note.clone(), change.big.clone().unwrap()));
+            model.put((a, change.note.clone(), change.big.clone().unwrap()));
             Some(change)
         }
         (0, true) => {
-            model.remove(&a);
+            let row = model.live.remove(&a)?;
+            model.gone.insert(a, row);
             Some(Change::delete(place, a))
         }
         (1, true) if !calm => {
-            let b = if model.contains_key(&b) { a } else { b };
+            let b = if model.live.contains_key(&b) { a } else { b };
             let change = Change::update(place, a, b, &note);
-            let mut row = model.remove(&a)?;
+            let mut row = model.live.remove(&a)?;
             (row.0, row.1) = (b, change.note.clone());
-            model.insert(b, row);
+            model.put(row);
             Some(change)
         }
         _ => {
             let big = (chance.below(3) > 0).then(|| format!("C{}", chance.below(1000)));
             let change = Change { big: Ok(big), ..Change::update(place, a, a, &note) };
-            model.insert(a, (a, change.note.clone(), change.big.clone().unwrap()));
+            model.put((a, change.note.clone(), change.big.clone().unwrap()));
             Some(change)
         }
     }
@@ -491,9 +541,20 @@ fn by_chance(chance: &mut Chance, model: &mut BTreeMap<i64, Row>, place: (u64, i
 
 #[test]
 fn any_changes_leave_behind_what_a_model_does() {
+    for deletes in ["hard", "soft"] {
+        follow_a_model(deletes);
+    }
+}
+
+fn follow_a_model(deletes: &str) {
     let place = Place::new();
-    let pipe = loaded(&place, WriteMode::Upsert, serde_json::Value::Null, &[row(1, "a", "A"), row(2, "b", "B")]);
-    let mut model: BTreeMap<i64, Row> = [row(1, "a", "A"), row(2, "b", "B")].into_iter().map(|row| (row.0, row)).collect();
+    let load = [row(1, "a", "A"), row(2, "b", "B")];
+    let pipe = loaded(&place, WriteMode::Upsert, serde_json::json!({ "deletes": deletes }), &load);
+    let mut model = Model { live: load.into_iter().map(|row| (row.0, row)).collect(), gone: BTreeMap::new() };
+    let mark = if deletes == "soft" { "CASE WHEN _rb_deleted_at IS NULL THEN '' ELSE '†' END" } else { "''" };
+    let shown = format!(
+        "SELECT coalesce(string_agg(id || coalesce(note, '-') || coalesce(big, '-') || {mark}, ' ' ORDER BY id), '') FROM items"
+    );
     let mut chance = Chance(0x5eed_1234_9876);
     let (mut at, mut seen_plain) = (100, 0);
     for seq in 0..60 {
@@ -509,19 +570,14 @@ fn any_changes_leave_behind_what_a_model_does() {
             if chance.below(8) == 0 {
                 at += 1;
                 host.feed_event(RawEvent::Truncate(Truncate { stream: 0, position: Some(lsn(at)) }));
-                model.clear();
+                model.empty();
             }
         }
         seen_plain += u32::from(calm);
         at += 1;
         host.feed_commit(1, false, Some(lsn(at)));
         pipe.write(&host, 1, "_rb_changes", seq, 0).unwrap();
-        let expected: Vec<String> = model
-            .values()
-            .map(|(id, note, big)| format!("{id}{}{}", note.as_deref().unwrap_or("-"), big.as_deref().unwrap_or("-")))
-            .collect();
-        let shown = place.value(&SHOWN.replace("string_agg", "coalesce(string_agg").replace(" FROM", ", '') FROM"));
-        assert_eq!(shown, expected.join(" "), "window {seq}");
+        assert_eq!(place.value(&shown), model.shown(deletes == "soft"), "{deletes}, window {seq}");
     }
     assert_eq!(seen_plain, 20);
 }
