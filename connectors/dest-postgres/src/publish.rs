@@ -6,7 +6,7 @@
 
 use crate::catalog::{self, Relation};
 use crate::changes;
-use crate::config::OwnConfig;
+use crate::config::{Deletes, OwnConfig};
 use crate::dlq_table::{self, Place};
 use crate::fault;
 use crate::identity;
@@ -279,11 +279,18 @@ fn copy_over(
         session.run(&format!("DELETE FROM {old}")).map_err(|error| references.explain(error))?;
         refuse_left(session, target, &old)?;
     }
-    let inserted = Insertion::plan(session, transfer, own.upsert_skip_identical)?.run(session, rejects)?;
+    let insertion = Insertion::plan(session, transfer, own.upsert_skip_identical)?;
+    let anew = context.sync_mode == SyncMode::Cdc && !key.is_empty() && load.supersedes.as_ref() == Some(&target.to_string());
+    // Rows that are gone at the source may have values that must be unique. Only where rows that stay refer to them they have to
+    // wait until these are changed.
+    let made_room = anew
+        && own.deletes == Deletes::Hard
+        && tolerant::attempt(session, |session| changes::remove_missing(session, transfer, own.deletes))?.is_ok();
+    let inserted = insertion.run(session, rejects)?;
     if let Some(references) = &references {
         references.check(session)?;
     }
-    if context.sync_mode == SyncMode::Cdc && !key.is_empty() && load.supersedes.as_ref() == Some(&target.to_string()) {
+    if anew && !made_room {
         changes::remove_missing(session, transfer, own.deletes)?;
     }
     if key.is_empty() {

@@ -273,6 +273,20 @@ fn another_load_takes_the_place_of_the_one_before_and_the_first_leaves_strange_r
 }
 
 #[test]
+fn another_load_is_not_stopped_by_rows_that_are_gone() {
+    let place = Place::new();
+    let mut pipe = loaded(&place, WriteMode::Upsert, serde_json::Value::Null, &[row(1, "a", "a"), row(2, "b", "a")]);
+    place.run("ALTER TABLE items ADD UNIQUE (note)");
+    // Another row has the unique value of one that is gone.
+    reload(&mut pipe, &[row(2, "b", "a"), row(3, "a", "a")]);
+    assert_eq!(place.value(SHOWN), "2ba 3aa");
+    // A row that stays refers to one that is gone until it is changed.
+    place.run("ALTER TABLE items ADD FOREIGN KEY (big) REFERENCES items (note)");
+    reload(&mut pipe, &[row(2, "b", "b")]);
+    assert_eq!(place.value(SHOWN), "2bb");
+}
+
+#[test]
 fn rows_of_tables_that_inherit_are_not_changed_along() {
     for deletes in ["hard", "soft"] {
         let place = Place::new();
