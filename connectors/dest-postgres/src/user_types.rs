@@ -64,12 +64,12 @@ pub(crate) fn settle(
     if described.is_empty() {
         return Ok(local);
     }
-    if !find_all(session, &described, schema, &mut local)? && policy == MissingTypes::Create {
+    if !find_all(session, &described, schema, policy, &mut local)? && policy == MissingTypes::Create {
         // Writers of other tasks may need the same types.
         let make = |session: &mut Session| {
             session.query_params("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[TYPES_LOCK.into()])?;
             let mut local = LocalNames::default();
-            make_all(session, &described, schema, &mut local)?;
+            make_all(session, &described, schema, policy, &mut local)?;
             Ok(local)
         };
         local = if session.in_transaction() { make(session)? } else { session.transaction(make)? };
@@ -91,19 +91,31 @@ pub(crate) fn settle(
 }
 
 /// Looks for each type; whether those that can be made are all there.
-fn find_all(session: &mut Session, described: &[UserType], schema: &str, local: &mut LocalNames) -> Result<bool, ConnectorError> {
+fn find_all(
+    session: &mut Session,
+    described: &[UserType],
+    schema: &str,
+    policy: MissingTypes,
+    local: &mut LocalNames,
+) -> Result<bool, ConnectorError> {
     let mut complete = true;
     for one in described {
-        let name = find(session, one, schema, local)?;
+        let name = find(session, one, schema, policy, local)?;
         complete &= name.is_some() || matches!(one.shape, Shape::Extension { .. } | Shape::Other);
         local.names.insert(one.name.clone(), name);
     }
     Ok(complete)
 }
 
-fn make_all(session: &mut Session, described: &[UserType], schema: &str, local: &mut LocalNames) -> Result<(), ConnectorError> {
+fn make_all(
+    session: &mut Session,
+    described: &[UserType],
+    schema: &str,
+    policy: MissingTypes,
+    local: &mut LocalNames,
+) -> Result<(), ConnectorError> {
     for one in described {
-        let mut name = find(session, one, schema, local)?;
+        let mut name = find(session, one, schema, policy, local)?;
         if name.is_none()
             && let Some(statement) = statement(session, one, schema, local)?
         {
@@ -118,7 +130,11 @@ fn make_all(session: &mut Session, described: &[UserType], schema: &str, local: 
             })?;
             host_ffi::log(LogLevel::Info, "made a type of the source", &[("type", &one.name), ("schema", schema)]);
             // What a dry run has not made can't be found.
-            name = if session.is_dry() { Some(quote_qualified(schema, &one.typname)?) } else { find(session, one, schema, local)? };
+            name = if session.is_dry() {
+                Some(quote_qualified(schema, &one.typname)?)
+            } else {
+                find(session, one, schema, policy, local)?
+            };
         }
         local.names.insert(one.name.clone(), name);
     }
@@ -129,14 +145,29 @@ fn first(rows: &[Row]) -> Option<String> {
     rows.first().and_then(|row| row.get(0)).map(str::to_owned)
 }
 
-/// The name of a type here: the source's own name, else its name in the table's schema, if it is made the same.
-fn find(session: &mut Session, one: &UserType, schema: &str, local: &LocalNames) -> Result<Option<String>, ConnectorError> {
+/// The name of a type here: the source's own name, else its name in the table's schema. One that is made differently is no place for
+/// the source's values; it is as good as none where nothing is to be made.
+fn find(
+    session: &mut Session,
+    one: &UserType,
+    schema: &str,
+    policy: MissingTypes,
+    local: &LocalNames,
+) -> Result<Option<String>, ConnectorError> {
     if !looks_like_type(&one.name) {
         return Ok(None);
     }
-    let there = session.query_params("SELECT 1 WHERE pg_catalog.to_regtype($1) IS NOT NULL", &[(&one.name).into()])?;
-    if !there.is_empty() {
-        return Ok(Some(one.name.clone()));
+    let there = session.query_params(
+        "SELECT t.oid, t.typtype FROM pg_catalog.pg_type AS t WHERE t.oid = pg_catalog.to_regtype($1)",
+        &[(&one.name).into()],
+    )?;
+    if let Some(row) = there.first() {
+        let found = Found { name: one.name.clone(), oid: row.text(0)?.to_owned(), class: row.text(1)?.to_owned() };
+        return match &one.shape {
+            // Of these nothing is told, or they are what they belong to.
+            Shape::Extension { .. } | Shape::Other | Shape::Multirange { .. } => Ok(Some(found.name)),
+            _ => checked(session, one, found, policy, local),
+        };
     }
     match &one.shape {
         Shape::Other => return Ok(None),
@@ -173,24 +204,62 @@ fn find(session: &mut Session, one: &UserType, schema: &str, local: &LocalNames)
         &[schema.into(), (&one.typname).into()],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let (name, oid, class) = (row.text(0)?.to_owned(), row.text(1)?.to_owned(), row.text(2)?.to_owned());
-    if is_the_same(session, one, &oid, &class, local)? {
-        return Ok(Some(name));
+    let found = Found { name: row.text(0)?.to_owned(), oid: row.text(1)?.to_owned(), class: row.text(2)?.to_owned() };
+    checked(session, one, found, policy, local)
+}
+
+/// A type of this server.
+struct Found {
+    name: String,
+    oid: String,
+    /// `pg_type.typtype`
+    class: String,
+}
+
+/// Its name, if it is made as the source's is.
+fn checked(
+    session: &mut Session,
+    one: &UserType,
+    found: Found,
+    policy: MissingTypes,
+    local: &LocalNames,
+) -> Result<Option<String>, ConnectorError> {
+    if is_the_same(session, one, &found, local)? {
+        return Ok(Some(found.name));
     }
-    Err(ConnectorError::schema(
-        "type_conflict",
-        format!("the type `{name}` is there and is not made as the source's `{}` is", one.name),
-    )
-    .with_hint("rename it, let the stream's table go to another schema, or set `missing_types: text`"))
+    if policy == MissingTypes::Text {
+        return Ok(None);
+    }
+    let statement =
+        mending(session, one, &found)?.map_or_else(|| "rename it".to_owned(), |sql| format!("as its owner run: `{sql}`"));
+    let message = format!("the type `{}` is there and is not made as the source's `{}` is", found.name, one.name);
+    Err(ConnectorError::schema("type_conflict", message).with_hint(format!("{statement}, or set `missing_types: text`")))
+}
+
+/// What lets a type take the source's values, or a new one take its place; `None` if its name has no room for another.
+fn mending(session: &mut Session, one: &UserType, found: &Found) -> Result<Option<String>, ConnectorError> {
+    if let (Shape::Enum { labels }, "e") = (&one.shape, found.class.as_str()) {
+        let known = labels_of(session, &found.oid)?;
+        let added = labels.iter().filter(|label| !known.contains(label));
+        let added = added.map(|label| Ok(format!("ALTER TYPE {} ADD VALUE {}", found.name, quote_literal(label)?)));
+        return Ok(Some(added.collect::<Result<Vec<_>, ConnectorError>>()?.join("; ")));
+    }
+    Ok(quote_ident(&format!("{}_old", one.typname)).ok().map(|other| format!("ALTER TYPE {} RENAME TO {other}", found.name)))
+}
+
+fn labels_of(session: &mut Session, oid: &str) -> Result<Vec<String>, ConnectorError> {
+    let rows = session.query_params("SELECT enumlabel FROM pg_catalog.pg_enum WHERE enumtypid = $1::oid", &[oid.into()])?;
+    rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
 }
 
 /// Whether a type of this server holds every value of the source's type.
-fn is_the_same(session: &mut Session, one: &UserType, oid: &str, class: &str, local: &LocalNames) -> Result<bool, ConnectorError> {
+fn is_the_same(session: &mut Session, one: &UserType, found: &Found, local: &LocalNames) -> Result<bool, ConnectorError> {
+    let Found { oid, class, .. } = found;
     let ask = |session: &mut Session, sql: &str| with_full_names(session, |session| session.query_params(sql, &[oid.into()]));
-    Ok(match (&one.shape, class) {
+    Ok(match (&one.shape, class.as_str()) {
         (Shape::Enum { labels }, "e") => {
-            let rows = ask(session, "SELECT enumlabel FROM pg_catalog.pg_enum WHERE enumtypid = $1::oid")?;
-            labels.iter().all(|label| rows.iter().any(|row| row.get(0) == Some(label)))
+            let known = labels_of(session, oid)?;
+            labels.iter().all(|label| known.contains(label))
         }
         (Shape::Domain { base }, "d") => {
             let rows =

@@ -237,6 +237,34 @@ fn a_type_that_means_something_else_is_not_taken() {
 }
 
 #[test]
+fn a_type_of_the_same_name_that_is_made_differently_is_not_taken() {
+    let from = Place::new();
+    from.run(MADE);
+    let emitted = read(&from, "every_type");
+    for other in [
+        "CREATE TYPE mood AS ENUM ('good')",
+        "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (m mood, a int)",
+        "CREATE DOMAIN positive AS numeric(5,2)",
+        "CREATE TYPE span AS RANGE (subtype = int4)",
+    ] {
+        let to = Place::new();
+        to.run(other);
+        let mut pipe = Pipe::new(&to, "every_type", WriteMode::Append);
+        let error = load(&emitted, &mut pipe).unwrap_err();
+        assert_eq!(error.code, "type_conflict", "{other}");
+        pipe.extra = serde_json::json!({ "missing_types": "text" });
+        load(&emitted, &mut pipe).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_the_same_values(&from, &to, "public.every_type", 1);
+        to.run("DROP TABLE every_type");
+        pipe.extra = serde_json::Value::Null;
+        to.run_hint(&error.hint.unwrap());
+        load(&emitted, &mut pipe).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!(columns(&from, "public.every_type"), columns(&to, "public.every_type"));
+        assert_the_same_values(&from, &to, "public.every_type", 1);
+    }
+}
+
+#[test]
 fn descriptions_from_outside_are_not_run_as_sql() {
     let (from, to) = (Place::new(), Place::new());
     from.run(
