@@ -88,9 +88,13 @@ pub(crate) fn claim(session: &mut Session, request: &ClaimRequest, schema: &str)
                 holders::be_brief(session)?;
             }
             let mut claimed: Vec<Option<ClaimedStream>> = request.streams.iter().map(|_| None).collect();
+            let mut ids = Vec::with_capacity(order.len());
             for index in &order {
-                claimed[*index] = Some(claim_one(session, request, *index, schema)?);
+                let (id, stream) = claim_one(session, request, *index, schema)?;
+                ids.push(id.to_string());
+                claimed[*index] = Some(stream);
             }
+            check_spelling(session, request, &ids)?;
             Ok(claimed.into_iter().flatten().collect())
         })
     };
@@ -103,7 +107,13 @@ pub(crate) fn claim(session: &mut Session, request: &ClaimRequest, schema: &str)
     }
 }
 
-fn claim_one(session: &mut Session, request: &ClaimRequest, index: usize, schema: &str) -> Result<ClaimedStream, ConnectorError> {
+/// The stream's number in the ledger, and what is known of it.
+fn claim_one(
+    session: &mut Session,
+    request: &ClaimRequest,
+    index: usize,
+    schema: &str,
+) -> Result<(i64, ClaimedStream), ConnectorError> {
     let stream = &request.streams[index];
     let key = StreamKey::of(&stream.context);
     let target = target_of(&stream.context, schema)?;
@@ -142,13 +152,45 @@ fn claim_one(session: &mut Session, request: &ClaimRequest, index: usize, schema
         Some(generation) => receipt::newest(session, id, generation.number, u32::try_from(index).unwrap_or(u32::MAX))?,
         None => Vec::new(),
     };
-    Ok(ClaimedStream {
+    let claimed = ClaimedStream {
         epoch: parse(row, 1, "an epoch")?,
         newest_generation: parse(row, 2, "a generation")?,
         generation,
         receipts,
         location: target.to_string(),
-    })
+    };
+    Ok((id, claimed))
+}
+
+/// A stream that goes on in a table under another name of the pipeline's, be it `orders` for `public.orders`, is the same rows: read from the
+/// start under the new one, they would come once more.
+fn check_spelling(session: &mut Session, request: &ClaimRequest, ids: &[String]) -> Result<(), ConnectorError> {
+    let rows = session.query_params(
+        "SELECT mine.namespace, mine.stream, other.namespace, other.stream, mine.target_table
+         FROM _rapidbyte.streams AS mine
+             JOIN _rapidbyte.streams AS other USING (pipeline_id, target_schema, target_table)
+             JOIN _rapidbyte.generations AS g ON g.stream_id = other.id AND g.state = 'open' AND g.write_mode <> 'replace'
+         WHERE pipeline_id = $1 AND mine.id = ANY ($2::bigint[]) AND other.id <> mine.id LIMIT 1",
+        &[(&request.run.pipeline_id).into(), format!("{{{}}}", ids.join(",")).into()],
+    )?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let text = |column: usize| row.get(column).unwrap_or_default();
+    let (mine, other) = (shown(text(0), text(1)), shown(text(2), text(3)));
+    Err(ConnectorError::config(
+        "target_conflict",
+        format!(
+            "stream `{mine}` would write from the start into the table `{}`, in which stream `{other}` of this pipeline goes on",
+            text(4)
+        ),
+    )
+    .with_hint(format!(
+        "if these are the same rows, name the stream `{other}` as before; if not, give it another table with `destination: {{ table: … }}`, or \
+         put `{other}` back, run `rapidbyte state reset <PIPELINE> --stream {other}`, and take it out then"
+    )))
+}
+
+fn shown(namespace: &str, stream: &str) -> String {
+    if namespace.is_empty() { stream.to_owned() } else { format!("{namespace}.{stream}") }
 }
 
 fn mismatch(session: &mut Session, request: &ClaimRequest, key: &StreamKey) -> Result<ConnectorError, ConnectorError> {
@@ -157,7 +199,7 @@ fn mismatch(session: &mut Session, request: &ClaimRequest, key: &StreamKey) -> R
         &[(&request.run.pipeline_id).into(), (&key.namespace).into(), (&key.name).into()],
     )?;
     let known = rows.first().and_then(|row| row.get(0)).and_then(unhex_text).ok_or_else(|| damaged("a source identity"))?;
-    let shown = if key.namespace.is_empty() { key.name.clone() } else { format!("{}.{}", key.namespace, key.name) };
+    let shown = shown(&key.namespace, &key.name);
     Ok(ConnectorError::config(
         "source_mismatch",
         format!("the stream `{shown}` of this pipeline was loaded from another source: `{known}`"),

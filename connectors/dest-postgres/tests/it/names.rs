@@ -3,7 +3,7 @@
 use crate::harness::{Pipe, Place, batch, field};
 use arrow_array::{ArrayRef, Int64Array};
 use arrow_schema::DataType;
-use rapidbyte_sdk::{ClaimRequest, ClaimStream, Destination, StreamContext, StreamName, WriteMode};
+use rapidbyte_sdk::{ClaimRequest, ClaimStream, Destination, ErrorCategory, StreamContext, StreamName, SyncMode, WriteMode};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -146,4 +146,27 @@ fn streams_whose_names_differ_in_their_namespace_alone_are_told_apart() {
         assert_eq!(error.code, "target_conflict");
     }
     assert_eq!(place.value("SELECT count(*) FROM _rapidbyte.streams"), "0");
+}
+
+#[test]
+fn a_stream_that_goes_on_is_not_begun_anew_under_another_spelling() {
+    let place = Place::new();
+    let mut pipe = Pipe::new(&place, "orders", WriteMode::Append);
+    pipe.context.sync_mode = SyncMode::Incremental;
+    pipe.context.name = StreamName::new("orders");
+    pipe.begin();
+    let mut spelled = Pipe::new(&place, "orders", WriteMode::Append);
+    spelled.context.sync_mode = SyncMode::Incremental;
+    let error = spelled.try_claim("source", 0).unwrap_err();
+    assert_eq!((error.code.as_str(), error.category), ("target_conflict", ErrorCategory::Config));
+    assert!(error.message.contains("`public.orders`") && error.message.contains("stream `orders`"), "{}", error.message);
+    assert!(error.hint.unwrap().contains("--stream orders"));
+    assert_eq!(place.value("SELECT count(*) FROM _rapidbyte.streams"), "1", "nothing was noted");
+    // The old name goes on; another table is another matter, and so is another pipeline.
+    pipe.claim();
+    spelled.context.target = StreamName::new("others");
+    spelled.claim();
+    spelled.context.target = StreamName::new("orders");
+    spelled.run.pipeline_id = "00000000-0000-4000-8000-000000000077".into();
+    spelled.claim();
 }
