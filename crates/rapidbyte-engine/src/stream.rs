@@ -501,7 +501,8 @@ impl Attempt<'_> {
         Ok(generations.into_iter().find(|of| of.number == generation).map(|of| of.snapshot).unwrap_or_default())
     }
 
-    /// Tells the source what is durable, and lets it go.
+    /// Tells the source what is durable, and lets it go. The points stand around the step also where there is no position to tell,
+    /// as after the full refresh of a table: a process that dies there must leave a finished load all the same.
     async fn confirm(&self, planner: &mut Option<SourceInstance>, position: Option<Position>) -> Result<(), EngineError> {
         mark("engine.confirm.before");
         if let Some(position) = position {
