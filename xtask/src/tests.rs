@@ -46,20 +46,6 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
         compiler.wait().map_err(io("could not wait for the compiler"))?;
     }
     tested?;
-    if filters.is_empty() {
-        say("testing the crash points themselves");
-        must(cargo().args([
-            "test",
-            "--release",
-            "--locked",
-            "--package",
-            "rapidbyte-runtime",
-            "--features",
-            "crash-points",
-            "--test",
-            "crash_points",
-        ]))?;
-    }
     say("testing the connectors natively");
     let mut connectors = connectors_tests(cargo());
     connectors.args(filters);

@@ -6,6 +6,7 @@ mod cdc;
 mod checkpoints;
 mod contract;
 mod crash;
+mod crash_points;
 mod dead_letters;
 mod evolution;
 mod faults;
