@@ -4,6 +4,7 @@ mod cancel;
 mod cases;
 mod cdc;
 mod checkpoints;
+mod commands;
 mod contract;
 mod crash;
 mod crash_points;
