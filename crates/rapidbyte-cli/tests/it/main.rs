@@ -15,6 +15,7 @@ mod follow;
 mod house;
 mod incremental;
 mod keys;
+mod logs;
 mod operator;
 mod parallel;
 mod plan;
