@@ -29,6 +29,7 @@ mod sessions;
 mod slot_lag;
 mod state;
 mod tables;
+mod terminal;
 mod types;
 mod upsert;
 mod verify;
