@@ -81,6 +81,8 @@ fn prove_every_type_arrives() {
     }
     assert!(wrong.is_empty(), "content of {wrong:?}");
     assert_eq!(declared(&source), declared(&destination), "pg_dump --schema-only");
+    let kind = destination.sql("SELECT relpersistence FROM pg_class WHERE oid = 'every_type'::regclass");
+    assert_eq!(kind, "p", "the table is logged");
     let hash = source.hash("every_type");
     assert_eq!(hash, destination.hash("every_type"));
     Proof {
