@@ -11,8 +11,12 @@ use rapidbyte_state::{DurableReceipt, StateStore};
 use rapidbyte_types::{ConnectorError, DeadLetter, Position, Receipt, StreamName};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
+
+/// A run that catches up with a log commits a place of it at least so often, where `checkpoint_interval_seconds` says nothing: sources look
+/// through the log from the newest durable place, again and again, and keep it until then. Guessed: rare enough to cost nothing.
+const CATCH_UP_EVERY: Duration = Duration::from_secs(10);
 
 /// Barriers sent as commits and not acknowledged yet, with what each stands for.
 pub(crate) type SentBarriers = Arc<Mutex<Vec<(u64, Option<Position>)>>>;
@@ -44,6 +48,7 @@ impl Gate {
         let (limits, now) = (&share.lead().stream.limits, Instant::now());
         let checkpoint = match &share.follow {
             Some(_) => CheckpointGate::following(limits, follow::COMMIT_EVERY, now),
+            None if share.of_changes() => CheckpointGate::catching_up(limits, CATCH_UP_EVERY, now),
             None => CheckpointGate::new(limits, now),
         };
         Self {

@@ -31,6 +31,13 @@ impl CheckpointGate {
         }
     }
 
+    /// For changes that are read up to an end: a place of the log is committed after `at_most`, also where hardly a row came with it.
+    pub(crate) fn catching_up(limits: &Limits, at_most: Duration, now: Instant) -> Self {
+        let made = Self::new(limits, now);
+        let every = if made.every.is_zero() { at_most } else { made.every };
+        Self { every, ..made }
+    }
+
     /// For a read that does not end: what has come waits no longer than `at_most`, where the intervals say nothing of time.
     pub(crate) fn following(limits: &Limits, at_most: Duration, now: Instant) -> Self {
         let made = Self::new(limits, now);
@@ -94,6 +101,18 @@ mod tests {
         let mut gate = CheckpointGate::new(&limits(0, 0, 0), start);
         gate.batch(u64::MAX / 2, u64::MAX / 2);
         assert!(!gate.barrier(true, 0, start + Duration::from_secs(10_000)));
+    }
+
+    #[test]
+    fn a_log_without_rows_is_committed_after_a_while() {
+        let start = Instant::now();
+        let mut gate = CheckpointGate::catching_up(&limits(100, 0, 0), Duration::from_secs(10), start);
+        assert!(!gate.barrier(true, 0, start + Duration::from_secs(9)));
+        assert!(gate.barrier(true, 0, start + Duration::from_secs(10)));
+        gate.batch(1, 100);
+        assert!(gate.barrier(true, 0, start + Duration::from_secs(11)), "the other intervals hold as well");
+        let mut slow = CheckpointGate::catching_up(&limits(0, 0, 60), Duration::from_secs(10), start);
+        assert!(!slow.barrier(true, 0, start + Duration::from_secs(59)), "the pipeline's own word counts");
     }
 
     #[test]
