@@ -194,7 +194,7 @@ impl Control {
             let bytes = manifest.encode()?;
             let mut file = self.disk.create(&temporary)?;
             file.write_all(&bytes)
-                .and_then(|()| file.sync_all())
+                .and_then(|()| crate::folder::sync_file(&file))
                 .map_err(|error| crate::disk::failed("write the file", &temporary, error))?;
             self.disk.link(&temporary, &target)
         };

@@ -5,6 +5,14 @@ pub(crate) use in_sandbox::{link, rename, sync};
 #[cfg(not(target_os = "wasi"))]
 pub(crate) use native::{link, rename, sync};
 
+/// Makes a file's bytes durable.
+pub(crate) fn sync_file(file: &std::fs::File) -> std::io::Result<()> {
+    file.sync_all()?;
+    #[cfg(test)]
+    witness::file(file)?;
+    Ok(())
+}
+
 #[cfg(not(target_os = "wasi"))]
 mod native {
     use std::fs::{self, File};
@@ -12,7 +20,10 @@ mod native {
     use std::path::Path;
 
     pub(crate) fn sync(folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
+        File::open(folder)?.sync_all()?;
+        #[cfg(test)]
+        super::witness::folder(folder)?;
+        Ok(())
     }
 
     pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
@@ -76,5 +87,64 @@ mod in_sandbox {
             _ => ErrorKind::Other,
         };
         io::Error::new(kind, code.name())
+    }
+}
+
+/// What would be left after a loss of power, as far as this thread has made it durable.
+#[cfg(test)]
+pub(crate) mod witness {
+    use std::cell::RefCell;
+    use std::collections::{BTreeSet, HashMap};
+    use std::ffi::OsString;
+    use std::fs::{self, File};
+    use std::io;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
+
+    #[derive(Default)]
+    struct Durable {
+        lengths: HashMap<u64, u64>,
+        names: HashMap<u64, BTreeSet<OsString>>,
+    }
+
+    thread_local! {
+        static DURABLE: RefCell<Durable> = RefCell::default();
+    }
+
+    fn names(folder: &Path) -> io::Result<BTreeSet<OsString>> {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    pub(super) fn file(file: &File) -> io::Result<()> {
+        let known = file.metadata()?;
+        DURABLE.with_borrow_mut(|durable| durable.lengths.insert(known.ino(), known.len()));
+        Ok(())
+    }
+
+    pub(super) fn folder(path: &Path) -> io::Result<()> {
+        let (ino, names) = (fs::metadata(path)?.ino(), names(path)?);
+        DURABLE.with_borrow_mut(|durable| durable.names.insert(ino, names));
+        Ok(())
+    }
+
+    /// Everything below a folder that a loss of power might take away: entries of folders, and bytes of files.
+    pub(crate) fn at_risk(root: &Path) -> Vec<PathBuf> {
+        let mut risky = Vec::new();
+        let mut left = vec![root.to_owned()];
+        while let Some(path) = left.pop() {
+            let known = fs::symlink_metadata(&path).unwrap();
+            if known.is_file() {
+                let length = DURABLE.with_borrow(|durable| durable.lengths.get(&known.ino()).copied());
+                if length != Some(known.len()) {
+                    risky.push(path);
+                }
+            } else if known.is_dir() {
+                let durable = DURABLE.with_borrow(|durable| durable.names.get(&known.ino()).cloned()).unwrap_or_default();
+                let there = names(&path).unwrap();
+                risky.extend(there.difference(&durable).map(|name| path.join(name)));
+                left.extend(there.iter().map(|name| path.join(name)));
+            }
+        }
+        risky
     }
 }

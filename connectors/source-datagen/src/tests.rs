@@ -7,7 +7,6 @@ use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
 use rapidbyte_sdk::{ErrorCategory, Generation, parse_config};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::time::Duration;
 
 fn config(json: serde_json::Value) -> Config {
     parse_config(&json.to_string()).unwrap()
@@ -313,14 +312,20 @@ fn a_batch_stays_below_its_limit() {
     }
 }
 
+/// Within five in a hundred. A machine that is busy may stop the clock's reader now and then, but not each time.
 #[test]
 fn the_pace_is_kept() {
-    for (per_second, rows) in [(1000, 600), (25, 10)] {
-        let started = Instant::now();
-        read_all(json!({ "max_events": rows, "events_per_second": per_second }));
-        let expected = Duration::from_secs_f64(f64::from(rows) / f64::from(per_second));
-        let elapsed = started.elapsed();
-        assert!(elapsed >= expected.mul_f64(0.95) && elapsed < expected.mul_f64(1.05) + Duration::from_millis(100), "{elapsed:?}");
+    for (per_second, rows) in [(2000, 3000), (10, 15)] {
+        let expected = f64::from(rows) / f64::from(per_second);
+        let near = |seconds: &f64| (seconds / expected - 1.0).abs() <= 0.05;
+        let run = || {
+            let started = Instant::now();
+            read_all(json!({ "max_events": rows, "events_per_second": per_second }));
+            started.elapsed().as_secs_f64()
+        };
+        let taken: Vec<f64> = (0..3).map(|_| run()).collect();
+        assert!(taken.iter().any(near), "{rows} rows at {per_second}/s took {taken:?} s, not {expected}");
+        assert!(taken.iter().all(|seconds| *seconds >= expected * 0.95), "never faster: {taken:?}");
     }
 }
 

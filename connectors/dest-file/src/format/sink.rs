@@ -38,7 +38,9 @@ impl Sink {
 
     /// Makes everything durable.
     pub(crate) fn sync(&mut self) -> Result<(), ConnectorError> {
-        self.flush().and_then(|()| self.file.sync_all()).map_err(|error| crate::disk::failed("write the file", &self.path, error))
+        self.flush()
+            .and_then(|()| crate::folder::sync_file(&self.file))
+            .map_err(|error| crate::disk::failed("write the file", &self.path, error))
     }
 
     fn drain(&mut self) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::control::Control;
 use crate::disk::Disk;
+use crate::folder::witness::at_risk;
 
 fn all(ranges: &[(i64, i64)]) -> Vec<i64> {
     let mut ids: Vec<i64> = ranges.iter().flat_map(|(from, to)| *from..*to).collect();
@@ -22,6 +23,25 @@ fn points(mode: WriteMode) -> Vec<(String, usize)> {
         seen.push((mark, hit));
     }
     seen
+}
+
+#[test]
+fn what_counts_outlives_a_loss_of_power() {
+    for (mode, format) in [(WriteMode::Append, "parquet"), (WriteMode::Replace, "jsonl"), (WriteMode::Append, "csv")] {
+        let begun = || {
+            let mut pipeline = Pipeline::new(mode);
+            pipeline.config = serde_json::json!({ "format": format });
+            pipeline
+        };
+        let mut pipeline = begun();
+        pipeline.loaded();
+        pipeline.loaded();
+        assert_eq!(at_risk(pipeline.root()), Vec::<PathBuf>::new(), "{mode:?} {format}");
+        // A commit that was acknowledged, whatever comes after it.
+        let mut cut = begun();
+        cut.load_until("dest.commit.confirmed", 2).unwrap_err();
+        assert_eq!(at_risk(cut.root()), Vec::<PathBuf>::new(), "{mode:?} {format}");
+    }
 }
 
 fn sweep(mode: WriteMode, old: &[i64], new: &[i64], same_snapshot: bool) {
