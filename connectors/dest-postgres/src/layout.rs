@@ -4,7 +4,7 @@ use crate::catalog::{self, Known};
 use crate::changes;
 use crate::config::MissingTypes;
 use crate::encode::Codec;
-use crate::evolution::Conversion;
+use crate::evolution::{Conversion, Earlier};
 use crate::ledger::{Columns, LoadColumn};
 use crate::names::{Table, check_column};
 use crate::session::Session;
@@ -143,6 +143,8 @@ pub(crate) fn plan(
             key_len: marks.pk_len,
             generated: marks.generated,
             identity: marks.identity,
+            partial: false,
+            earlier: if of_changes { marks.earlier() } else { Earlier::Null },
         });
         layout.codecs.push(Codec { wire: staged.wire, postgres });
     }

@@ -406,14 +406,10 @@ mod tests {
     #[test]
     fn a_key_of_which_a_part_is_not_there_is_none() {
         let column = |name: &str, key: Option<(u32, Option<u32>)>| LoadColumn {
-            name: name.into(),
-            staged: "integer".into(),
-            published: "integer".into(),
             not_null: true,
             key: key.map(|(place, _)| place),
             key_len: key.and_then(|(_, len)| len),
-            generated: false,
-            identity: None,
+            ..LoadColumn::plain(name, "integer")
         };
         let (first, second) = (column("a", Some((1, Some(2)))), column("b", Some((2, Some(2)))));
         let other = column("v", None);

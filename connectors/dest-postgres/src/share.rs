@@ -4,7 +4,7 @@ use crate::catalog;
 use crate::changes;
 use crate::config::OwnConfig;
 use crate::dlq_table::{self, Place};
-use crate::evolution::{self, Ground, Refusal};
+use crate::evolution::{self, Earlier, Ground, Refusal};
 use crate::fault;
 use crate::layout::Layout;
 use crate::ledger::{self, Columns, Hold, Load, Owner, Progress};
@@ -90,7 +90,15 @@ impl<'a> Share<'a> {
             evolution::settle(session, natural, schema, &ground)
         };
         if self.of_changes() || (self.open_ended() && !self.in_window()) {
-            let layout = settle(session, None)?;
+            let mut layout = settle(session, None)?;
+            if self.of_changes() && self.request.context.write_mode == WriteMode::Upsert {
+                let before = ledger::columns(session, stream, generation)?;
+                let now: Vec<&str> = natural.columns.iter().map(|column| column.name.as_str()).collect();
+                evolution::weigh(&mut layout.columns, &now, before.as_ref());
+            } else {
+                // A log of changes has no earlier rows, and each commit of others brings all that it changes.
+                layout.columns.iter_mut().for_each(|column| column.earlier = Earlier::Null);
+            }
             // The columns are others from here on.
             self.merge_window(session)?;
             self.begin_open_ended(session, stream, &load, &layout)?;

@@ -1,5 +1,6 @@
 //! Column types: how values travel in COPY BINARY, and what an Arrow field becomes.
 
+use crate::evolution::Earlier;
 use crate::identity::Identity;
 use arrow_schema::{DataType, Field, TimeUnit};
 
@@ -163,6 +164,10 @@ pub(crate) struct Marks<'a> {
     pub(crate) extension: Option<&'a str>,
     /// The types of the source that the column is made of, as JSON.
     pub(crate) types: Option<&'a str>,
+    /// The value that rows show which were there before the column, as the source's type writes it.
+    pub(crate) missing: Option<&'a str>,
+    /// Such rows may show values that nothing tells.
+    pub(crate) untold: bool,
 }
 
 /// How values of a PostgreSQL column are carried in Arrow.
@@ -176,6 +181,15 @@ pub(crate) enum Encoding {
 }
 
 impl<'a> Marks<'a> {
+    /// What rows show of it that were there before.
+    pub(crate) fn earlier(&self) -> Earlier {
+        match self.missing {
+            Some(value) => Earlier::Value(value.to_owned()),
+            None if self.untold => Earlier::Untold,
+            None => Earlier::Null,
+        }
+    }
+
     /// The marks of a field, or the name of an encoding that is not known.
     pub(crate) fn of(field: &'a Field) -> Result<Self, &'a str> {
         let metadata = field.metadata();
@@ -195,6 +209,8 @@ impl<'a> Marks<'a> {
             identity: get("rapidbyte.pg.identity").and_then(Identity::of),
             extension: get("ARROW:extension:name"),
             types: get("rapidbyte.pg.types"),
+            missing: get("rapidbyte.pg.missing"),
+            untold: get("rapidbyte.pg.untold").is_some(),
         })
     }
 }

@@ -212,6 +212,11 @@ impl TableColumn {
         }
     }
 
+    /// Notes something beside what the catalog said, under `rapidbyte.pg.`.
+    pub(crate) fn note(&mut self, key: &str, value: &str) {
+        self.metadata.insert(format!("rapidbyte.pg.{key}"), value.to_owned());
+    }
+
     /// The Arrow field it becomes.
     pub(crate) fn field(&self) -> Field {
         let field = Field::new(&self.name, self.kind.data_type(), !self.not_null).with_metadata(self.metadata.clone());

@@ -3,10 +3,12 @@
 //! A load is held against its staging table where there is one already, else against the table it goes into: when a schema is
 //! announced, so that nothing is moved in vain, and again when the rows go into the table, which may have changed meanwhile.
 
+mod added;
 mod fit;
 mod moment;
 mod staging;
 
+pub(crate) use added::{Earlier, weigh};
 pub(crate) use staging::{alter, changes};
 
 use crate::catalog::{self, Relation, RelationColumn};
@@ -161,11 +163,17 @@ impl Ground<'_> {
 
     fn new_column(&self, column: &LoadColumn) -> Result<ConnectorError, ConnectorError> {
         let name = quote_ident(&column.name)?;
+        let earlier = match column.earlier {
+            Earlier::Null => "",
+            Earlier::Value(_) | Earlier::Untold => {
+                ", and with the default that it came with at the source, if its earlier rows show one"
+            }
+        };
         Ok(refusal(
             "new_column",
             format!("column `{}` is new: `{}` does not have it", column.name, self.target),
             format!(
-                "add it with: `ALTER TABLE {} ADD COLUMN {name} {}`; or set `new_column: add` or `new_column: ignore` under \
+                "add it with: `ALTER TABLE {} ADD COLUMN {name} {}`{earlier}; or set `new_column: add` or `new_column: ignore` under \
                  `schema_evolution`",
                 self.quoted()?,
                 column.published
@@ -258,6 +266,7 @@ pub(crate) fn settle(session: &mut Session, natural: &Layout, schema: &Schema, g
     }
     if kept.len() != natural.columns.len() {
         settled.conversion.kept = Some(kept);
+        settled.columns.iter_mut().for_each(|column| column.partial = true);
     }
     refuse_removed(ground, natural)?;
     Ok(settled)
@@ -412,13 +421,11 @@ pub(crate) fn evolve(session: &mut Session, transfer: &Transfer<'_>, relation: &
     let Transfer { context, load, columns, target, .. } = *transfer;
     let ground = Ground { context, target, relation: Some(relation), staging: None };
     let policies = &context.policies;
-    let quoted = target.quoted()?;
     let staged = catalog::relation(session, &load.staging)?;
     for column in columns {
-        let name = quote_ident(&column.name)?;
         let Some(known) = ground.named(&column.name) else {
             match if changes::is_own(&column.name) { NewColumnPolicy::Add } else { policies.new_column } {
-                NewColumnPolicy::Add => session.run(&format!("ALTER TABLE {quoted} ADD COLUMN {name} {}", column.published))?,
+                NewColumnPolicy::Add => added::add(session, target, column)?,
                 NewColumnPolicy::Ignore => {}
                 NewColumnPolicy::Fail => return Err(ground.new_column(column)?),
             }

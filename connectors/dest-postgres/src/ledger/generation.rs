@@ -2,6 +2,7 @@
 
 use super::claim::{Hold, Owner, check_epoch};
 use super::{damaged, hex, parse, stored, unhex, unhex_text};
+use crate::evolution::Earlier;
 use crate::identity::Identity;
 use crate::names::Table;
 use crate::session::Session;
@@ -29,6 +30,31 @@ pub(crate) struct LoadColumn {
     /// The source numbers it.
     #[serde(default)]
     pub(crate) identity: Option<Identity>,
+    /// The stream had columns beside this one that are not among the load's: `new_column: ignore` leaves them out.
+    #[serde(default)]
+    pub(crate) partial: bool,
+    /// What rows show that were there before it. It counts when the column is announced, and not later.
+    #[serde(skip)]
+    pub(crate) earlier: Earlier,
+}
+
+#[cfg(test)]
+impl LoadColumn {
+    /// A column of one type.
+    pub(crate) fn plain(name: &str, sql: &str) -> Self {
+        Self {
+            name: name.into(),
+            staged: sql.into(),
+            published: sql.into(),
+            not_null: false,
+            key: None,
+            key_len: None,
+            generated: false,
+            identity: None,
+            partial: false,
+            earlier: Earlier::Null,
+        }
+    }
 }
 
 /// All columns of a load, in order.
@@ -298,11 +324,11 @@ pub(crate) fn set_visible(
     goes_on: bool,
 ) -> Result<(), ConnectorError> {
     let number = stored(number)?;
-    // Changes bring columns of their own.
-    let next = if goes_on { "columns = NULL" } else { "state = 'published'" };
+    // The columns of a load are held against those of the changes behind it.
+    let next = if goes_on { "" } else { "state = 'published'," };
     session.execute(
         &format!(
-            "UPDATE _rapidbyte.generations SET {next}, rows = $3, location = $4, published_at = clock_timestamp()
+            "UPDATE _rapidbyte.generations SET {next} rows = $3, location = $4, published_at = clock_timestamp()
              WHERE stream_id = $1 AND number = $2"
         ),
         &[stream.into(), number.into(), stored(rows)?.into(), location.into()],

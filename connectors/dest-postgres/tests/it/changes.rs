@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A row: a key, a note, and a value that is large enough to be left out of a change.
-type Row = (i64, Option<String>, Option<String>);
+pub(crate) type Row = (i64, Option<String>, Option<String>);
 
 /// A change of a row. `big` is `Err` where it was left alone.
 #[derive(Debug, Clone)]
-struct Change {
+pub(crate) struct Change {
     op: ChangeOp,
     lsn: u64,
     seq: i64,
@@ -31,7 +31,7 @@ fn text(text: &str) -> Option<String> {
 }
 
 impl Change {
-    fn insert(place: (u64, i64), id: i64, note: &str, big: &str) -> Self {
+    pub(crate) fn insert(place: (u64, i64), id: i64, note: &str, big: &str) -> Self {
         Self { op: ChangeOp::Insert, lsn: place.0, seq: place.1, old: None, id, note: text(note), big: Ok(text(big)) }
     }
 
@@ -67,12 +67,12 @@ fn rows(rows: &[Row]) -> RecordBatch {
     ])
 }
 
-fn row(id: i64, note: &str, big: &str) -> Row {
+pub(crate) fn row(id: i64, note: &str, big: &str) -> Row {
     (id, text(note), text(big))
 }
 
 /// A batch of changes, with columns of the table behind the three.
-fn changed(changes: &[Change], more: Vec<(Field, ArrayRef)>, told: bool) -> RecordBatch {
+pub(crate) fn changed(changes: &[Change], more: Vec<(Field, ArrayRef)>, told: bool) -> RecordBatch {
     let note: StringArray = changes.iter().map(|change| change.note.clone()).collect();
     let big: StringArray = changes.iter().map(|change| change.big.clone().ok().flatten()).collect();
     let mut unchanged = ListBuilder::new(StringBuilder::new()).with_field(Field::new("item", DataType::Utf8, false));
@@ -103,12 +103,12 @@ fn changed(changes: &[Change], more: Vec<(Field, ArrayRef)>, told: bool) -> Reco
     batch(columns)
 }
 
-fn lsn(place: u64) -> Position {
+pub(crate) fn lsn(place: u64) -> Position {
     Position::new(CursorType::Lsn, format!("{:X}/{:X}", place >> 32, place & 0xffff_ffff))
 }
 
 /// A pipeline whose load of these rows is visible.
-fn loaded<'a>(place: &'a Place, mode: WriteMode, extra: serde_json::Value, load: &[Row]) -> Pipe<'a> {
+pub(crate) fn loaded<'a>(place: &'a Place, mode: WriteMode, extra: serde_json::Value, load: &[Row]) -> Pipe<'a> {
     let mut pipe = Pipe::new(place, "items", mode);
     pipe.context.sync_mode = SyncMode::Cdc;
     pipe.extra = extra;

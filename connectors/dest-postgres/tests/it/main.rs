@@ -6,6 +6,7 @@ mod harness;
 
 mod changes;
 mod dead_letters;
+mod earlier_rows;
 mod every_type;
 mod evolution;
 mod fencing;

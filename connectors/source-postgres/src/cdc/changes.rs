@@ -93,7 +93,7 @@ fn fields(decoder: &RowDecoder) -> SchemaRef {
 fn before_field(column: &TableColumn) -> Field {
     let field = column.field();
     let mut metadata = field.metadata().clone();
-    let of_the_table = ["pk_ord", "pk_len", "notnull", "identity", "generated"];
+    let of_the_table = ["pk_ord", "pk_len", "notnull", "identity", "generated", "missing", "untold"];
     metadata.retain(|key, _| !of_the_table.iter().any(|part| key == &format!("rapidbyte.pg.{part}")));
     field.with_name(format!("{BEFORE_PREFIX}{}", column.name)).with_nullable(true).with_metadata(metadata)
 }

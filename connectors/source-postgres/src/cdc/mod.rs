@@ -10,6 +10,7 @@ mod feed;
 mod follow;
 mod guard;
 mod lsn;
+mod missing;
 mod pgoutput;
 mod plan;
 mod publication;

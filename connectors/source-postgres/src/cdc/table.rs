@@ -3,6 +3,7 @@
 use super::changes::{Change, ChangeRows, LoggedColumn, Taken, Transaction};
 use super::cut::Cut;
 use super::logged_columns;
+use super::missing::EarlierRows;
 use super::pgoutput::{Relation as Logged, RelationColumn};
 use crate::catalog::{Relation, TableColumn, columns_of, columns_typed};
 use crate::read::select_columns;
@@ -24,6 +25,7 @@ pub(super) struct Table<'a> {
     pub(super) relation: Relation,
     pub(super) cut: Cut,
     columns: Vec<TableColumn>,
+    earlier: EarlierRows,
     shape: Option<Shape>,
     /// What the log said last of the table, until a change comes that is taken in: how older ones look does not matter.
     told: Option<Logged>,
@@ -48,7 +50,7 @@ impl<'a> Table<'a> {
         let columns = logged_columns(stream, columns)?;
         // An unknown column is refused before anything is read.
         select_columns(stream, &relation, columns.clone())?;
-        Ok(Self { index, stream, relation, cut, columns, shape: None, told: None })
+        Ok(Self { index, stream, relation, cut, columns, earlier: EarlierRows::default(), shape: None, told: None })
     }
 
     /// The columns that are read.
@@ -101,7 +103,8 @@ impl<'a> Table<'a> {
             let message = format!("`{}` had {missing} columns of types that do not exist any more", self.relation.label());
             return Err(ConnectorError::schema("schema_changed", message).with_hint("load the stream anew"));
         }
-        let selected = select_columns(self.stream, &self.relation, columns)?;
+        let mut selected = select_columns(self.stream, &self.relation, columns)?;
+        self.earlier.note(catalog, &self.relation, &mut selected)?;
         let columns: Vec<LoggedColumn> = selected
             .into_iter()
             .filter_map(|column| {

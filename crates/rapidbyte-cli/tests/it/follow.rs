@@ -12,14 +12,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_secs(2);
 
-fn follow(project: &Project) -> Running {
+pub(crate) fn follow(project: &Project) -> Running {
     let mut run = project.run().args(&["--follow"]).timeout(PATIENCE).start();
     run.until_stderr("\"following\"", PATIENCE);
     run
 }
 
 #[track_caller]
-fn until_equal(source: &Database<'_>, destination: &Database<'_>, table: &str) {
+pub(crate) fn until_equal(source: &Database<'_>, destination: &Database<'_>, table: &str) {
     within_polled(PATIENCE, POLL, &format!("`{table}` to be equal"), || {
         (source.hash(table) == destination.hash(table)).then_some(())
     });
@@ -27,7 +27,7 @@ fn until_equal(source: &Database<'_>, destination: &Database<'_>, table: &str) {
 
 /// Ends it as it is meant to be ended.
 #[track_caller]
-fn stop(mut run: Running, signal: &str) -> rapidbyte_testkit::Finished {
+pub(crate) fn stop(mut run: Running, signal: &str) -> rapidbyte_testkit::Finished {
     run.signal(signal);
     let ended = run.finish().success();
     assert!(ended.duration < SOON, "SIG{signal} took {:?}", ended.duration);

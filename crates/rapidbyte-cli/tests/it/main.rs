@@ -9,6 +9,7 @@ mod contract;
 mod crash;
 mod crash_points;
 mod dead_letters;
+mod defaults;
 mod evolution;
 mod faults;
 mod follow;

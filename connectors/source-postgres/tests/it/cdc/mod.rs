@@ -3,6 +3,7 @@
 mod changes;
 mod follow;
 mod handover;
+mod missing;
 mod slots;
 mod types;
 
