@@ -13,8 +13,8 @@ use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter;
 use rapidbyte_sdk::{
-    Barrier, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Position, Receipt, SyncMode, Truncate,
-    WriteMode, WritePerf, WriteRequest, WriteStream, WriteSummary, host_ffi,
+    Barrier, Checkpoint, CommitState, ConnectorError, DataErrorPolicy, ErrorScope, Event, Input, Position, Receipt, SyncMode,
+    Truncate, WriteMode, WritePerf, WriteRequest, WriteStream, WriteSummary, host_ffi,
 };
 use std::collections::HashMap;
 use std::time::Instant;
@@ -133,7 +133,7 @@ impl<'a> Task<'a> {
             receipts.push(receipt);
         }
         self.summary.checkpoint_count += 1;
-        input.acknowledge(barrier.id, &receipts)
+        input.acknowledge(&Checkpoint { barrier: barrier.id, receipts })
     }
 }
 

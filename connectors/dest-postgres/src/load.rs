@@ -14,7 +14,8 @@ use crate::tolerant;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use rapidbyte_sdk::{
-    Barrier, ConnectorError, Event, Input, Receipt, SyncMode, Truncate, WriteMode, WritePerf, WriteRequest, WriteSummary, host_ffi,
+    Barrier, Checkpoint, ConnectorError, Event, Input, Receipt, SyncMode, Truncate, WriteMode, WritePerf, WriteRequest,
+    WriteSummary, host_ffi,
 };
 use std::time::Instant;
 
@@ -282,8 +283,8 @@ impl Loader<'_> {
         }
         self.summary.checkpoint_count += 1;
         self.summary.perf.commit_ns += since(started);
-        let receipts: Vec<Receipt> = receipts.into_iter().flatten().collect();
-        input.acknowledge(barrier.id, &receipts)
+        let receipts = receipts.into_iter().flatten().collect();
+        input.acknowledge(&Checkpoint { barrier: barrier.id, receipts })
     }
 }
 

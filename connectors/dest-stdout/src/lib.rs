@@ -10,8 +10,8 @@ use crate::json::JsonLines;
 use crate::printer::{Format, Printed, Printer};
 use crate::table::Tables;
 use rapidbyte_sdk::{
-    Barrier, CheckItem, CheckStatus, ConnectorError, Destination, Event, InitContext, Input, PublishRequest, PublishSummary,
-    Receipt, StreamContext, WriteMode, WritePerf, WriteRequest, WriteStream, WriteSummary, host_ffi,
+    Barrier, CheckItem, CheckStatus, Checkpoint, ConnectorError, Destination, Event, InitContext, Input, PublishRequest,
+    PublishSummary, Receipt, StreamContext, WriteMode, WritePerf, WriteRequest, WriteStream, WriteSummary, host_ffi,
 };
 use serde::Deserialize;
 use std::io::Write;
@@ -146,9 +146,9 @@ impl Stdout {
                     add_commit(&mut summary.perf, started);
                     if printed == Printed::Yes {
                         host_ffi::mark("dest.receipt.before");
-                        let receipts: Vec<Receipt> =
+                        let receipts =
                             progress.iter_mut().enumerate().map(|(at, progress)| progress.receipt(at, &barrier)).collect();
-                        input.acknowledge(barrier.id, &receipts)?;
+                        input.acknowledge(&Checkpoint { barrier: barrier.id, receipts })?;
                         host_ffi::mark("dest.receipt.after");
                         summary.checkpoint_count += 1;
                     }

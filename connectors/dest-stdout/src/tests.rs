@@ -113,7 +113,7 @@ fn rows_beyond_the_limit_are_counted_and_not_printed() {
         host.feed_commit(1, true, None);
     };
     let (host, out, summary) = printed(json!({ "format": "json", "max_rows": 3 }), &["s"], feed);
-    assert_eq!((out.lines().count(), summary.records, host.receipts()[0].1[0].rows), (3, 4, 104));
+    assert_eq!((out.lines().count(), summary.records, host.checkpoints()[0].receipts[0].rows), (3, 4, 104));
     let (_, out, _) = printed(json!({ "max_rows": 1 }), &["s"], feed);
     assert!(out.ends_with("… and 3 more rows\n"), "{out}");
 }
@@ -128,12 +128,13 @@ fn commits_are_acknowledged_with_receipts() {
         host.feed_commit(2, false, Some(position.clone()));
         host.feed_commit(3, true, Some(position.clone()));
     });
-    let receipts = host.receipts();
-    assert_eq!(receipts.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3]);
-    let Receipt { generation, epoch, seq, position: at, rows, last, bytes, .. } = &receipts[0].1[0];
+    let checkpoints = host.checkpoints();
+    assert_eq!(checkpoints.iter().map(|of| of.barrier).collect::<Vec<_>>(), [2, 3]);
+    let Receipt { generation, epoch, seq, position: at, rows, last, bytes, .. } = &checkpoints[0].receipts[0];
     assert_eq!((*generation, *epoch, *seq, at.as_ref(), *rows, *last), (2, 3, 5, Some(&position), 102, false));
     assert!(*bytes > 1000);
-    assert_eq!((receipts[1].1[0].seq, receipts[1].1[0].last), (6, true));
+    let second = &checkpoints[1].receipts[0];
+    assert_eq!((second.seq, second.last), (6, true));
     assert_eq!((summary.records, summary.checkpoint_count), (2, 2));
 }
 
@@ -171,7 +172,7 @@ fn a_closed_pipe_is_a_clean_stop_without_a_receipt() {
         let mut out = Failing(300_000, io::ErrorKind::BrokenPipe);
         let summary = destination(json!({ "format": format })).print(&request(&["s"]), &mut host.input(), &mut out).unwrap();
         assert_eq!(summary.checkpoint_count, 0);
-        assert!(host.receipts().is_empty());
+        assert!(host.checkpoints().is_empty());
     }
 }
 
@@ -181,7 +182,7 @@ fn any_other_failure_is_an_error() {
     let mut out = Failing(100_000, io::ErrorKind::StorageFull);
     let error = destination(json!({ "format": "json" })).print(&request(&["s"]), &mut host.input(), &mut out).unwrap_err();
     assert_eq!(error.code, "stdout_write");
-    assert!(host.receipts().is_empty());
+    assert!(host.checkpoints().is_empty());
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A fixture: `tokio-postgres` over a host socket. Its check runs a query; it reads no streams.
+//! A fixture: `tokio-postgres` over a host socket, and the blocking face of such a socket. Its check runs a query; it reads no
+//! streams.
 
 mod tls;
 
@@ -10,6 +11,7 @@ use rapidbyte_sdk::{
 };
 use serde::Deserialize;
 use std::future::{Future, poll_fn};
+use std::io::{self, Read, Write};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -76,7 +78,28 @@ async fn ask(client: &Client, query: &str) -> Result<String, tokio_postgres::Err
     Ok(format!("{echoed} and {} rows", rows.len()))
 }
 
+/// What a client sends to ask for TLS: its length and a number that is no version, as the server's protocol has it.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
 impl Probe {
+    /// Asks the server for TLS through `Read` and `Write`, as a driver without async does, and leaves it at that.
+    fn ask_for_tls(&self) -> io::Result<String> {
+        let timeout = Duration::from_secs(self.connect.connect_timeout_seconds);
+        let mut stream = HostTcpStream::connect(&self.connect.host, self.connect.port, timeout)?;
+        stream.set_timeout(timeout);
+        stream.write_all(&SSL_REQUEST)?;
+        stream.flush()?;
+        let mut answer = [0];
+        stream.read_exact(&mut answer)?;
+        // The server has said all it will say, and is still there.
+        stream.set_timeout(Duration::from_millis(50));
+        let then = stream.read(&mut [0; 8]).map_or_else(|error| format!("{:?}", error.kind()), |count| format!("{count} bytes"));
+        stream.set_timeout(timeout);
+        stream.shutdown()?;
+        let rest = stream.read_to_end(&mut Vec::new())?;
+        Ok(format!("`{}`, then {then}, then {rest} bytes and the end", char::from(answer[0])))
+    }
+
     fn run(&self) -> Result<String, ConnectorError> {
         let timeout = Duration::from_secs(self.connect.connect_timeout_seconds);
         let mut stream = HostTcpStream::connect(&self.connect.host, self.connect.port, timeout)?;
@@ -122,11 +145,15 @@ impl Source for Probe {
     }
 
     fn validate(&mut self, _: &[StreamContext]) -> Result<Vec<CheckItem>, ConnectorError> {
-        let (status, message, hint) = match self.run() {
-            Ok(answer) => (CheckStatus::Ok, answer, None),
-            Err(error) => (CheckStatus::Failed, error.to_string(), error.hint),
+        let item = |name: &str, outcome: Result<String, ConnectorError>| {
+            let (status, message, hint) = match outcome {
+                Ok(answer) => (CheckStatus::Ok, answer, None),
+                Err(error) => (CheckStatus::Failed, error.to_string(), error.hint),
+            };
+            CheckItem { name: name.into(), status, message, hint }
         };
-        Ok(vec![CheckItem { name: "query".into(), status, message, hint }])
+        let asked = self.ask_for_tls().map_err(|error| ConnectorError::config("blocking", format!("{:?}: {error}", error.kind())));
+        Ok(vec![item("query", self.run()), item("blocking socket", asked)])
     }
 
     fn discover(&mut self) -> Result<Vec<DiscoveredStream>, ConnectorError> {
@@ -146,6 +173,14 @@ mod tests {
 
     fn check(config: serde_json::Value) -> CheckItem {
         Probe::init(config, InitContext::default()).unwrap().validate(&[]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_driver_without_async_runs_over_the_host_socket() {
+        let server = PostgresServer::start();
+        let mut probe = Probe::init(server.config_json("app"), InitContext::default()).unwrap();
+        let found = probe.validate(&[]).unwrap().remove(1);
+        assert_eq!((found.status, found.message.as_str()), (CheckStatus::Ok, "`N`, then TimedOut, then 0 bytes and the end"));
     }
 
     #[test]

@@ -21,6 +21,19 @@ pub struct Barrier {
     pub transform_state: Vec<(u32, Vec<u8>)>,
 }
 
+/// What a destination has made durable at a barrier. Nothing else moves progress.
+///
+/// A source marks a [`Position`] with a barrier. The destination commits what came before it together with a receipt for each
+/// stream, which repeats the position and its [`CursorType`](crate::CursorType), and then hands both over as a checkpoint:
+/// [`Input::acknowledge`]. The host keeps the positions, lets the source confirm them, and gives them back as the request's `resume`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The id of the [`Barrier`], which asked for a commit.
+    pub barrier: u64,
+    /// One for each stream of the task whose commit this was, by its index; at least one.
+    pub receipts: Vec<Receipt>,
+}
+
 /// The keys from `low` (exclusive) to `high` (inclusive), as JSON arrays in key order; `None` is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
@@ -134,11 +147,7 @@ impl Input {
                 self.ended = true;
                 Ok(Event::End)
             }
-            RawEvent::Other { name } => Err(ConnectorError::internal(
-                "unknown_event",
-                format!("the host sent an event `{name}` that this connector does not know"),
-            )
-            .with_hint("update the connector")),
+            RawEvent::Other { name } => Err(host_ffi::unknown_event(&name)),
         }
     }
 
@@ -147,8 +156,9 @@ impl Input {
         host_ffi::report_dead_letters(letters)
     }
 
-    /// Tells the host that everything before the barrier is durable. Destinations only, in the order of the barriers.
-    pub fn acknowledge(&mut self, barrier_id: u64, receipts: &[Receipt]) -> Result<(), ConnectorError> {
-        host_ffi::checkpoint(barrier_id, receipts)
+    /// Tells the host that everything before a barrier is durable. Destinations only, once for each barrier that asked for a
+    /// commit, in their order. An error means that the host did not believe it: the call must end with it.
+    pub fn acknowledge(&mut self, checkpoint: &Checkpoint) -> Result<(), ConnectorError> {
+        host_ffi::checkpoint(checkpoint)
     }
 }

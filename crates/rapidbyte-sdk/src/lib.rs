@@ -45,7 +45,7 @@ pub use destination::{
 };
 pub use digest::DigestRanges;
 pub use dry_run::{DryRun, PlannedStream};
-pub use events::{Barrier, Event, Input, KeyRange, Truncate};
+pub use events::{Barrier, Checkpoint, Event, Input, KeyRange, Truncate};
 pub use output::{SchemaId, SourceOutput, TransformOutput};
 pub use rapidbyte_types::arrow::{BatchDecoder, BatchEncoder, decode_schema, encode_schema, letter, split, text};
 pub use rapidbyte_types::{

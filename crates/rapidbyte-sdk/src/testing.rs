@@ -14,8 +14,8 @@
 
 use crate::host_ffi::{LogLevel, MetricKind, RawEvent, StateScope};
 use crate::{
-    Barrier, BatchDecoder, BatchEncoder, ConnectorError, DeadLetter, Input, KeyRange, Position, Receipt, RunContext, SourceOutput,
-    TransformOutput, Truncate, encode_schema,
+    Barrier, BatchDecoder, BatchEncoder, Checkpoint, ConnectorError, DeadLetter, Input, KeyRange, Position, RunContext,
+    SourceOutput, TransformOutput, Truncate, encode_schema,
 };
 use arrow_array::RecordBatch;
 use std::cell::RefCell;
@@ -76,7 +76,7 @@ pub(crate) struct Host {
     sink: Option<Sink>,
     feed: Option<Box<dyn FnMut() -> RawEvent>>,
     events: VecDeque<RawEvent>,
-    receipts: Vec<(u64, Vec<Receipt>)>,
+    checkpoints: Vec<Checkpoint>,
     durable: Option<Position>,
     state: HashMap<(StateScope, String), Vec<u8>>,
     logs: Vec<String>,
@@ -121,9 +121,8 @@ impl Host {
         }
     }
 
-    pub(crate) fn acknowledge(&mut self, barrier: u64, receipts: &[Receipt]) -> Result<(), ConnectorError> {
-        self.receipts.push((barrier, receipts.to_vec()));
-        Ok(())
+    pub(crate) fn acknowledge(&mut self, checkpoint: &Checkpoint) {
+        self.checkpoints.push(checkpoint.clone());
     }
 
     pub(crate) fn state_get(&self, scope: &StateScope, key: &str) -> Option<Vec<u8>> {
@@ -275,9 +274,9 @@ impl FakeHost {
         Ok(batches)
     }
 
-    /// Receipts by barrier, in order.
-    pub fn receipts(&self) -> Vec<(u64, Vec<Receipt>)> {
-        self.host.borrow().receipts.clone()
+    /// What a destination has acknowledged, in order.
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
+        self.host.borrow().checkpoints.clone()
     }
 
     /// Messages logged.

@@ -5,8 +5,8 @@
 
 use rapidbyte_sdk::host_ffi::{self, LogLevel};
 use rapidbyte_sdk::{
-    Barrier, CheckItem, CheckStatus, ConnectorError, Destination, Event, InitContext, Input, PublishRequest, PublishSummary,
-    Receipt, StreamContext, WriteMode, WriteRequest, WriteStream, WriteSummary,
+    Barrier, CheckItem, CheckStatus, Checkpoint, ConnectorError, Destination, Event, InitContext, Input, PublishRequest,
+    PublishSummary, Receipt, StreamContext, WriteMode, WriteRequest, WriteStream, WriteSummary,
 };
 use serde::Deserialize;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -63,9 +63,8 @@ impl Destination for Tally {
                 }
                 // Everything before the barrier must be durable before it is acknowledged.
                 Event::Barrier(barrier) if barrier.commit => {
-                    let receipts: Vec<Receipt> =
-                        tallies.iter_mut().zip(0..).map(|(tally, at)| tally.receipt(at, &barrier)).collect();
-                    input.acknowledge(barrier.id, &receipts)?;
+                    let receipts = tallies.iter_mut().zip(0..).map(|(tally, at)| tally.receipt(at, &barrier)).collect();
+                    input.acknowledge(&Checkpoint { barrier: barrier.id, receipts })?;
                     summary.checkpoint_count += 1;
                 }
                 Event::Truncate(_) | Event::ReplaceRange { .. } => {
@@ -172,7 +171,7 @@ mod tests {
         let summary = destination.write(&request(), &mut host.input()).unwrap();
         assert_eq!((summary.records, summary.batches_written, summary.checkpoint_count), (13, 3, 2));
         let receipts: Vec<(u64, u64, u64, bool)> =
-            host.receipts().iter().map(|(barrier, of)| (*barrier, of[0].seq, of[0].rows, of[0].last)).collect();
+            host.checkpoints().iter().map(|of| (of.barrier, of.receipts[0].seq, of.receipts[0].rows, of.receipts[0].last)).collect();
         assert_eq!(receipts, [(1, 1, 12, false), (2, 2, 13, true)]);
     }
 
@@ -183,6 +182,6 @@ mod tests {
         let mut destination = Tally::init(Config { max_rows: Some(4) }, InitContext::default()).unwrap();
         let error = destination.write(&request(), &mut host.input()).unwrap_err();
         assert_eq!(error.code, "too_many_rows");
-        assert!(host.receipts().is_empty());
+        assert!(host.checkpoints().is_empty());
     }
 }

@@ -43,7 +43,7 @@ fn a_zombie_changes_nothing() {
     assert_eq!(pipeline.prepare(old.epoch, 2).unwrap_err().code, "fenced");
     assert_eq!(pipeline.publish(old.epoch, 1).unwrap_err().code, "fenced");
     assert_eq!(tree(pipeline.root()), before);
-    assert!(host.receipts().is_empty());
+    assert!(host.checkpoints().is_empty());
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_writer_that_is_overtaken_changes_nothing() {
     let task = crate::write::Task::new(&settings, &disk, &request).unwrap();
     pipeline.claim().unwrap();
     assert_eq!(task.run(&mut host.input()).unwrap_err().code, "fenced");
-    assert!(host.receipts().is_empty());
+    assert!(host.checkpoints().is_empty());
     assert_eq!(pipeline.claim().unwrap().receipts, []);
     assert!(
         !tree(pipeline.root()).iter().any(|path| path.starts_with("_staging/public.orders/")),
@@ -193,7 +193,7 @@ fn partitions_with_different_types_for_a_column_do_not_both_commit() {
     let error = second.run(&mut host.input()).unwrap_err();
     assert_eq!((error.code.as_str(), error.category), ("type_mismatch", rapidbyte_sdk::ErrorCategory::Schema));
     assert!(error.message.contains("`id`") && error.hint.is_some(), "{error}");
-    assert!(host.receipts().is_empty());
+    assert!(host.checkpoints().is_empty());
     goes_on_once_mended(&mut pipeline, error.hint.as_deref());
 }
 

@@ -57,7 +57,7 @@ fn rows_that_can_not_be_encoded_fall_out_before_the_server_sees_them() {
         assert_eq!((written.records, written.records_skipped), (998, 2 - letters));
         let own = reported(&host);
         assert_eq!(own.len() as u64, letters);
-        assert_eq!(host.receipts()[0].1[0].rows, 998);
+        assert_eq!(host.checkpoints()[0].receipts[0].rows, 998);
         assert_eq!(pipe.publish(1).rows, 998);
         assert_eq!(place.value("SELECT count(*) || ' ' || sum(id) FROM orders"), format!("998 {}", 999 * 1000 / 2 - 7 - 999));
         if letters > 0 {
@@ -342,7 +342,7 @@ fn each_commit_of_an_open_ended_load_has_its_letters() {
         let dlq = policy == DataErrorPolicy::Dlq;
         assert_eq!((written.records, written.records_skipped), (98, if dlq { 0 } else { 3 }));
         assert_eq!(place.value("SELECT count(*) || ' ' || sum(id) FROM orders"), format!("98 {}", 4950 - 81));
-        let receipts: Vec<u64> = host.receipts().iter().map(|(_, receipts)| receipts[0].rows).collect();
+        let receipts: Vec<u64> = host.checkpoints().iter().map(|of| of.receipts[0].rows).collect();
         assert_eq!(receipts, [98, 98]);
         if dlq {
             let expected = "public.orders 1 0 1 0 data 41; public.orders 1 0 1 1 data 40; public.orders 1 0 2 0 data 500";

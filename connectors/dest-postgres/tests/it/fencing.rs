@@ -39,7 +39,7 @@ fn an_older_epoch_changes_nothing() {
         assert_eq!((error.category, error.retryable), (ErrorCategory::Permission, false));
         assert_eq!(error.commit_state, CommitState::BeforeCommit);
     }
-    assert!(host.receipts().is_empty());
+    assert!(host.checkpoints().is_empty());
     assert_eq!(ledger(&place), before);
     assert_eq!(place.value("SELECT count(*) FROM _rapidbyte._rb_load_1_1"), "10");
 }

@@ -41,7 +41,7 @@ fn any_number_of_rows_is_inserted_without_a_copy() {
     host.feed_commit(3, true, None);
     let written = pipe.write(&host, 1, "0", 0, 0).unwrap();
     assert_eq!((written.records, written.checkpoint_count), (2003, 3));
-    assert_eq!(host.receipts().iter().map(|(_, receipts)| receipts[0].rows).collect::<Vec<_>>(), [1, 2000, 2003]);
+    assert_eq!(host.checkpoints().iter().map(|of| of.receipts[0].rows).collect::<Vec<_>>(), [1, 2000, 2003]);
     pipe.publish(1);
     assert_eq!(place.value("SELECT count(*) || ' ' || sum(id) || ' ' || count(note) FROM orders"), "2003 2005003 1335");
     let copied = Pipe::new(&place, "copied", WriteMode::Append).load_fails(&[orders(0..1)]);

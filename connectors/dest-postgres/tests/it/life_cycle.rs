@@ -51,7 +51,7 @@ fn a_load_goes_on_from_its_receipts() {
     host.feed_commit(1, false, Some(position("99")));
     host.feed(0, 2, &[orders(100..200)]).unwrap();
     pipe.write(&host, 1, "a", 0, 0).expect("rows after the last commit are not an error of the destination");
-    let written = host.receipts();
+    let written = host.checkpoints();
     assert_eq!(written.len(), 1);
     assert_eq!(place.value("SELECT sum(rows) FROM _rapidbyte.receipts"), "100");
     assert_eq!(place.value("SELECT count(*) FROM _rapidbyte._rb_load_1_1"), "100", "what has no receipt is gone");
@@ -63,7 +63,7 @@ fn a_load_goes_on_from_its_receipts() {
     assert_eq!(claimed.receipts.len(), 1);
     assert_eq!(claimed.receipts[0].position, Some(position("99")));
     assert_eq!((claimed.receipts[0].seq, claimed.receipts[0].rows, claimed.receipts[0].last), (1, 100, false));
-    assert_eq!(claimed.receipts[0].committed_at_ms, written[0].1[0].committed_at_ms);
+    assert_eq!(claimed.receipts[0].committed_at_ms, written[0].receipts[0].committed_at_ms);
 
     let error = pipe.try_publish(1).unwrap_err();
     assert_eq!(error.code, "unfinished_generation");
@@ -73,7 +73,7 @@ fn a_load_goes_on_from_its_receipts() {
         host.feed(0, 1, &[orders(ids)]).unwrap();
         host.feed_commit(1, true, None);
         pipe.write(&host, 1, partition, seq, rows).unwrap();
-        assert_eq!(host.receipts()[0].1[0].seq, seq + 1);
+        assert_eq!(host.checkpoints()[0].receipts[0].seq, seq + 1);
     }
     assert_eq!(pipe.publish(1).rows, 170);
     assert_eq!(place.value("SELECT count(*) || ' ' || count(DISTINCT id) FROM orders"), "170 170");
@@ -163,7 +163,7 @@ fn an_empty_stream_and_a_barrier_alone_are_loads_too() {
     let summary = pipe.write(&host, 2, "0", 0, 0).unwrap();
     assert_eq!((summary.records, summary.checkpoint_count, summary.batches_written), (5, 2, 1));
     assert!(summary.perf.decode_ns > 0 && summary.perf.flush_ns > 0 && summary.perf.commit_ns > 0 && summary.perf.connect_ns > 0);
-    let seqs: Vec<u64> = host.receipts().iter().map(|(_, receipts)| receipts[0].seq).collect();
+    let seqs: Vec<u64> = host.checkpoints().iter().map(|of| of.receipts[0].seq).collect();
     assert_eq!(seqs, [1, 2]);
     for mark in [
         "dest.staging.before",

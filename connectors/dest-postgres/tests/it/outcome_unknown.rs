@@ -79,7 +79,7 @@ fn lose_a_commit(loss: Loss) {
     let error = destination.write(&pipe.write_request(1, "0", 0, 0), &mut host.input()).unwrap_err();
     assert_eq!(error.commit_state, CommitState::AfterCommitUnknown, "{error}");
     assert_eq!((error.category, error.retryable), (ErrorCategory::TransientNetwork, true));
-    assert!(host.receipts().is_empty(), "nothing was acknowledged");
+    assert!(host.checkpoints().is_empty(), "nothing was acknowledged");
     assert!(host.marks().contains(&"dest.commit.sent".to_owned()));
     assert!(!host.marks().contains(&"dest.commit.confirmed".to_owned()));
 

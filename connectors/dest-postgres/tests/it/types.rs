@@ -133,7 +133,7 @@ fn a_value_that_does_not_fit_names_its_column_and_row_and_never_itself() {
         host.feed(0, 1, &[made]).unwrap();
         host.feed_commit(1, true, None);
         let error = pipe.write(&host, 1, "0", 0, 0).unwrap_err();
-        assert!(host.receipts().is_empty());
+        assert!(host.checkpoints().is_empty());
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
         assert!(error.hint.is_some());
         error

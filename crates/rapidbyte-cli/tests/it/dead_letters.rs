@@ -1,6 +1,6 @@
 //! Rows that can't be written, through the binary: the others arrive, none is lost in silence, and each is replayed once.
 
-use rapidbyte_testkit::{Database, Finished, Postgres, Project, Rapidbyte};
+use rapidbyte_testkit::{Database, Finished, Postgres, Project, Rapidbyte, packed_fixture};
 use serde_json::Value;
 use std::fs;
 
@@ -104,6 +104,35 @@ fn a_policy_that_a_connector_does_not_follow_is_refused() {
     // Standard output belongs to the rows.
     run.exit(3).says("\"code\":\"unsupported_policy\"");
     Project::with_pipeline(&yaml.replace("dlq", "skip")).run().finish().success();
+}
+
+#[test]
+fn a_connector_reaches_state_and_dead_letters_by_the_hosts_own_calls() {
+    let yaml = format!(
+        "version: \"1.0\"\npipeline: calls\nsource:\n  use: source-datagen\n  config: {{ pattern: sequence, max_events: 12, batch_rows: 4 }}\n\
+         \x20 streams: [ {{ name: sequence }} ]\ntransforms: [ {{ use: {} }} ]\n\
+         destination: {{ use: dest-file, config: {{ path: out }}, on_data_error: dlq }}\nresources: {{ parallelism: 1 }}\n",
+        packed_fixture("probe-host-calls").display()
+    );
+    let project = Project::with_pipeline(&yaml);
+    // What the run before left is there in the next: the store is the pipeline's, not the instance's.
+    for (run, first) in ["nothing", "two"].into_iter().enumerate() {
+        let told = project.run().finish().success().at("/report/streams/0");
+        assert_eq!(
+            (&told["rows_read"], &told["dead_letters"], &told["rows_written"]),
+            (&12.into(), &1.into(), &8.into()),
+            "{told}"
+        );
+        let listed = documents(&dlq(&project, &["list"]).finish().success()).remove(0);
+        assert_eq!(listed["letters"].as_array().map(Vec::len), Some(run + 1), "{listed}");
+        let messages: Vec<&str> =
+            listed["letters"].as_array().into_iter().flatten().filter_map(|one| one["error_message"].as_str()).collect();
+        let expected = format!(
+            "at first {first}, put one, swapped true, swapped again false, at last two, made true, the pipeline's all, deleted true, \
+             then nothing"
+        );
+        assert!(messages.contains(&expected.as_str()), "{messages:?}");
+    }
 }
 
 /// Kills a run at a point, runs again, and looks whether rows and letters are there once.

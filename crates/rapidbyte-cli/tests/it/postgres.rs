@@ -170,7 +170,7 @@ fn the_host_encrypts_and_checks_certificates() {
 }
 
 #[test]
-fn an_unmodified_async_driver_works_in_the_sandbox() {
+fn drivers_with_and_without_async_work_in_the_sandbox() {
     let authority = Authority::new("the probe's");
     let server = Postgres::start(PostgresOptions::default().with_tls(&authority));
     let database = server.database("probe");
@@ -196,6 +196,8 @@ fn an_unmodified_async_driver_works_in_the_sandbox() {
         ));
         let check = project.rapidbyte(&["check", "pipeline.yaml"]).finish();
         assert!(check.stdout.contains(answer) || check.stderr.contains(answer), "{answer}: {}", check.told());
+        let blocking = "`S`, then TimedOut, then 0 bytes and the end";
+        assert!(check.stdout.contains(blocking) || check.stderr.contains(blocking), "{}", check.told());
     }
 }
 

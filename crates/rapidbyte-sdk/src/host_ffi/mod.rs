@@ -2,7 +2,7 @@
 //! [`SourceOutput`](crate::SourceOutput), [`TransformOutput`](crate::TransformOutput) and [`Input`](crate::Input), which
 //! call these.
 
-use crate::{Barrier, ConnectorError, DeadLetter, KeyRange, Position, Receipt, Truncate};
+use crate::{Barrier, Checkpoint, ConnectorError, DeadLetter, KeyRange, Position, Truncate};
 use std::time::Duration;
 
 #[cfg(not(target_family = "wasm"))]
@@ -184,14 +184,29 @@ pub fn next_event() -> Result<RawEvent, ConnectorError> {
     backend::next_event()
 }
 
-/// The next event that carries a batch, the specification's `next-batch`: other events but `End` are refused, so it is for
-/// destinations that take one schema and commit once.
+/// The next schema, batch or barrier, the specification's `next-batch`; `None` when nothing follows. For connectors that take
+/// rows and nothing else: heartbeats are passed over, dead letters, truncations and ranges are refused (`unsupported_event`).
 pub fn next_batch() -> Result<Option<RawEvent>, ConnectorError> {
-    match next_event()? {
-        RawEvent::End => Ok(None),
-        event @ (RawEvent::Batch { .. } | RawEvent::Schema { .. }) => Ok(Some(event)),
-        other => Err(ConnectorError::internal("unexpected_event", format!("expected a batch, got {other:?}"))),
+    let refused = |what: &str| {
+        Err(ConnectorError::internal("unsupported_event", format!("this connector takes rows, and the host sent {what}")))
+    };
+    loop {
+        return match next_event()? {
+            RawEvent::Heartbeat => continue,
+            RawEvent::End => Ok(None),
+            event @ (RawEvent::Batch { .. } | RawEvent::Schema { .. } | RawEvent::Barrier(_)) => Ok(Some(event)),
+            RawEvent::DeadLetters(_) => refused("dead letters"),
+            RawEvent::Truncate(_) => refused("a truncation"),
+            RawEvent::ReplaceRange { .. } => refused("a range of keys to replace"),
+            RawEvent::Other { name } => Err(unknown_event(&name)),
+        };
     }
+}
+
+/// An event of a later minor version can't be skipped: nobody here knows what would be lost.
+pub(crate) fn unknown_event(name: &str) -> ConnectorError {
+    ConnectorError::internal("unknown_event", format!("the host sent an event `{name}` that this connector does not know"))
+        .with_hint("update the connector")
 }
 
 /// Passes a barrier on with this transform's state. Transforms only.
@@ -202,9 +217,10 @@ pub fn forward_barrier(id: u64, state: Option<Vec<u8>>) -> Result<(), ConnectorE
     backend::forward_barrier(id, state)
 }
 
-/// Tells the host that everything before the barrier is durable. Destinations only, in the order of the barriers.
-pub fn checkpoint(barrier_id: u64, receipts: &[Receipt]) -> Result<(), ConnectorError> {
-    backend::checkpoint(barrier_id, receipts)
+/// Tells the host that everything before a barrier is durable; see [`Input::acknowledge`](crate::Input::acknowledge).
+/// Destinations only.
+pub fn checkpoint(checkpoint: &Checkpoint) -> Result<(), ConnectorError> {
+    backend::checkpoint(checkpoint)
 }
 
 /// Reads a value from the pipeline's store.
@@ -235,4 +251,116 @@ pub fn metric(name: &str, kind: MetricKind, value: f64, labels: &[(&str, &str)])
 /// A named point of the work has been reached, such as `dest.commit.sent`. Tests kill the process at such points.
 pub fn mark(point: &str) {
     backend::mark(point);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Emitted, FakeHost};
+    use crate::{CursorType, ErrorCategory, Receipt};
+
+    fn letter(record_json: &str) -> DeadLetter {
+        DeadLetter {
+            stream: 0,
+            record_json: record_json.into(),
+            error_message: "unfit".into(),
+            error_category: ErrorCategory::Data,
+            failed_at_ms: 7,
+        }
+    }
+
+    fn barrier(id: u64, position: Option<Position>) -> Barrier {
+        Barrier { id, commit: true, last: position.is_none(), position, transform_state: Vec::new() }
+    }
+
+    #[test]
+    fn state_is_kept_by_scope_and_swapped_only_from_what_is_expected() {
+        let _host = FakeHost::install();
+        let (pipeline, orders) = (StateScope::Pipeline, StateScope::Stream("orders".into()));
+        let get = |scope: &StateScope| state_get(scope, "key").unwrap();
+        assert_eq!(get(&pipeline), None);
+        assert!(!state_cas(&pipeline, "key", Some(b"one"), Some(b"two")).unwrap(), "nothing is there");
+        assert_eq!(get(&pipeline), None, "a swap that fails changes nothing");
+        assert!(state_cas(&pipeline, "key", None, Some(b"one")).unwrap());
+        assert!(!state_cas(&pipeline, "key", None, Some(b"two")).unwrap(), "something is there");
+        assert_eq!(get(&pipeline).as_deref(), Some(&b"one"[..]));
+        assert_eq!(get(&orders), None, "another's key");
+        state_put(&orders, "key", b"its own").unwrap();
+        assert!(state_cas(&pipeline, "key", Some(b"one"), None).unwrap());
+        assert_eq!((get(&pipeline), get(&orders).as_deref()), (None, Some(&b"its own"[..])));
+        let _another = FakeHost::install();
+        assert_eq!(get(&orders), None, "a fresh host remembers nothing");
+    }
+
+    #[test]
+    fn one_dead_letter_is_offered_until_it_is_taken() {
+        let host = FakeHost::install();
+        host.full_for(2);
+        emit_dlq_record(&letter("{}")).unwrap();
+        assert_eq!(host.emitted(), [Emitted::DeadLetters(vec![letter("{}")])]);
+        host.fail_emits_after(1);
+        assert_eq!(emit_dlq_record(&letter("{}")).unwrap_err().code, "closed");
+    }
+
+    #[test]
+    fn next_batch_gives_rows_and_barriers_and_refuses_the_rest_without_its_values() {
+        let host = FakeHost::install();
+        let batch = |ipc: &[u8]| RawEvent::Batch { stream: 0, schema_id: 3, rows: 2, ipc: ipc.to_vec() };
+        host.feed_event(RawEvent::Heartbeat);
+        host.feed_event(RawEvent::Schema { stream: 0, schema_id: 3, ipc: b"columns".to_vec() });
+        host.feed_event(batch(b"rows"));
+        host.feed_event(RawEvent::Heartbeat);
+        host.feed_commit(1, true, None);
+        let mut seen = Vec::new();
+        while let Some(event) = next_batch().unwrap() {
+            seen.push(match event {
+                RawEvent::Schema { schema_id, ipc, .. } => format!("schema {schema_id} {}", String::from_utf8(ipc).unwrap()),
+                RawEvent::Batch { rows, ipc, .. } => format!("batch {rows} {}", String::from_utf8(ipc).unwrap()),
+                RawEvent::Barrier(barrier) => format!("barrier {} {}", barrier.id, barrier.commit),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(seen, ["schema 3 columns", "batch 2 rows", "barrier 1 true"]);
+        assert!(next_batch().unwrap().is_none(), "nothing follows the end");
+
+        let range = KeyRange { low: Some("canary".into()), high: None };
+        for (event, code, words) in [
+            (RawEvent::DeadLetters(vec![letter("canary")]), "unsupported_event", "dead letters"),
+            (RawEvent::Truncate(Truncate { stream: 0, position: None }), "unsupported_event", "a truncation"),
+            (RawEvent::ReplaceRange { stream: 0, range }, "unsupported_event", "a range of keys"),
+            (RawEvent::Other { name: "compact".into() }, "unknown_event", "`compact`"),
+        ] {
+            host.feed_event(event);
+            let error = next_batch().unwrap_err();
+            assert_eq!(error.code, code);
+            assert!(error.message.contains(words) && !error.message.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_reaches_the_host_whole_and_in_order() {
+        let host = FakeHost::install();
+        let position = Position::new(CursorType::Int64, "41");
+        let checkpoint = |barrier: &Barrier, seq: u64| Checkpoint {
+            barrier: barrier.id,
+            receipts: vec![Receipt {
+                stream: 0,
+                generation: 2,
+                partition: "0".into(),
+                epoch: 3,
+                seq,
+                position: barrier.position.clone(),
+                rows: 42,
+                bytes: 336,
+                last: barrier.last,
+                transform_state: Vec::new(),
+                committed_at_ms: 7,
+            }],
+        };
+        let made = [checkpoint(&barrier(1, Some(position.clone())), 1), checkpoint(&barrier(2, None), 2)];
+        super::checkpoint(&made[0]).unwrap();
+        host.input().acknowledge(&made[1]).unwrap();
+        assert_eq!(host.checkpoints(), made);
+        assert_eq!(host.checkpoints()[0].receipts[0].position, Some(position));
+    }
 }

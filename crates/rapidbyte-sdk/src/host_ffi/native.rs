@@ -2,7 +2,7 @@
 
 use super::{LogLevel, MetricKind, RawEvent, StateScope};
 use crate::testing::{Emitted, with_host};
-use crate::{ConnectorError, DeadLetter, KeyRange, Position, Receipt, Truncate};
+use crate::{Checkpoint, ConnectorError, DeadLetter, KeyRange, Position, Truncate};
 use std::time::Duration;
 
 pub(crate) fn emit_schema(stream: u32, schema_id: u32, ipc: Vec<u8>) -> Result<(), ConnectorError> {
@@ -45,8 +45,11 @@ pub(crate) fn forward_barrier(id: u64, state: Option<Vec<u8>>) -> Result<(), Con
     with_host(|host| host.emit(Emitted::ForwardedBarrier { id, state }))
 }
 
-pub(crate) fn checkpoint(barrier_id: u64, receipts: &[Receipt]) -> Result<(), ConnectorError> {
-    with_host(|host| host.acknowledge(barrier_id, receipts))
+pub(crate) fn checkpoint(checkpoint: &Checkpoint) -> Result<(), ConnectorError> {
+    with_host(|host| {
+        host.acknowledge(checkpoint);
+        Ok(())
+    })
 }
 
 pub(crate) fn state_get(scope: &StateScope, key: &str) -> Result<Option<Vec<u8>>, ConnectorError> {

@@ -2,7 +2,7 @@
 
 use super::{LogLevel, MetricKind, RawEvent, StateScope};
 use crate::bindings::imports::rapidbyte::connector as wit;
-use crate::{ConnectorError, DeadLetter, KeyRange, Position, Receipt, Truncate, convert};
+use crate::{Checkpoint, ConnectorError, DeadLetter, KeyRange, Position, Truncate, convert};
 use std::time::Duration;
 
 /// How long one call waits in the host before the guest asks again; any value serves, since the host can cancel a wait.
@@ -67,9 +67,10 @@ pub(crate) fn forward_barrier(id: u64, state: Option<Vec<u8>>) -> Result<(), Con
     wit::forward::forward_barrier(id, state.as_deref()).map_err(convert::error_from_wit)
 }
 
-pub(crate) fn checkpoint(barrier_id: u64, receipts: &[Receipt]) -> Result<(), ConnectorError> {
+pub(crate) fn checkpoint(checkpoint: &Checkpoint) -> Result<(), ConnectorError> {
+    let Checkpoint { barrier, receipts } = checkpoint;
     let receipts: Vec<_> = receipts.iter().cloned().map(convert::receipt_to_wit).collect();
-    wit::acknowledge::acknowledge(barrier_id, &receipts).map_err(convert::error_from_wit)
+    wit::acknowledge::acknowledge(*barrier, &receipts).map_err(convert::error_from_wit)
 }
 
 fn scope(scope: &StateScope) -> wit::state::StateScope {

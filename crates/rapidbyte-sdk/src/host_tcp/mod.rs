@@ -224,3 +224,84 @@ impl io::Write for HostTcpStream {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::thread::JoinHandle;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A stream to a server that does `serve` with its end of the connection.
+    fn to<T: Send + 'static>(serve: impl FnOnce(TcpStream) -> T + Send + 'static) -> (HostTcpStream, JoinHandle<T>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || serve(listener.accept().unwrap().0));
+        let mut stream = HostTcpStream::connect("127.0.0.1", port, PATIENCE).unwrap();
+        stream.set_timeout(PATIENCE);
+        (stream, server)
+    }
+
+    #[test]
+    fn bytes_go_out_and_come_back_through_read_and_write() {
+        let (mut stream, server) = to(|mut peer| {
+            let mut seen = Vec::new();
+            peer.read_to_end(&mut seen).unwrap();
+            peer.write_all(&seen).unwrap();
+            seen.len()
+        });
+        // More than the system's buffers take at once, and nothing that repeats within one.
+        let sent: Vec<u8> = (0..6_000_000_u32).map(|n| (n % 251) as u8).collect();
+        assert_eq!(stream.write(&[]).unwrap(), 0);
+        stream.write_all(&sent).unwrap();
+        stream.flush().unwrap();
+        stream.shutdown().unwrap();
+        let mut first = [0; 3];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(first, sent[..3]);
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(rest == sent[3..], "{} bytes came back", rest.len());
+        assert_eq!(stream.read(&mut first).unwrap(), 0, "the end is the end");
+        assert_eq!(server.join().unwrap(), sent.len());
+    }
+
+    #[test]
+    fn a_peer_that_does_nothing_is_a_timeout_and_not_an_end() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (mut stream, server) = to(move |peer| {
+            let _ = held.recv();
+            peer.shutdown(Shutdown::Both).unwrap();
+        });
+        stream.set_timeout(Duration::from_millis(20));
+        assert_eq!(stream.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // Nobody reads: once the buffers are full, no byte is taken any more.
+        let full = std::iter::repeat_with(|| stream.write(&[7; 1 << 16])).take(10_000).find_map(Result::err);
+        assert_eq!(full.expect("the buffers end somewhere").kind(), io::ErrorKind::TimedOut);
+        drop(release);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn failures_keep_their_kind() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let error = HostTcpStream::connect("127.0.0.1", free, PATIENCE).err().expect("nobody listens");
+        assert_eq!(error.code, NetCode::Refused);
+        for (code, kind) in [
+            (NetCode::Denied, io::ErrorKind::PermissionDenied),
+            (NetCode::NameNotFound, io::ErrorKind::NotFound),
+            (NetCode::Refused, io::ErrorKind::ConnectionRefused),
+            (NetCode::TimedOut, io::ErrorKind::TimedOut),
+            (NetCode::Reset, io::ErrorKind::ConnectionReset),
+            (NetCode::Tls, io::ErrorKind::InvalidData),
+            (NetCode::Closed, io::ErrorKind::BrokenPipe),
+            (NetCode::Limit, io::ErrorKind::Other),
+            (NetCode::Other, io::ErrorKind::Other),
+        ] {
+            let error = io::Error::from(NetError { code, message: "in words".into(), hint: None });
+            assert_eq!((error.kind(), error.to_string().as_str()), (kind, "in words"), "{code:?}");
+        }
+    }
+}
