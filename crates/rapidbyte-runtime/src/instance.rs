@@ -71,6 +71,8 @@ impl InstanceOptions {
     }
 }
 
+const OUT_OF_MEMORY: &str = "the connector ran out of memory";
+
 /// An instance and what is needed to call it.
 pub(crate) struct Guest {
     pub(crate) store: Store<HostState>,
@@ -144,7 +146,15 @@ impl Guest {
         let redactor = Arc::clone(&options.redactor);
         let instance = match instance {
             Ok(Ok(instance)) => instance,
-            Ok(Err(error)) => return Err(GuestError::Trap(explain(&error, &store, &redactor, &stderr))),
+            Ok(Err(error)) => {
+                let mut trap = explain(&error, &store, &redactor, &stderr);
+                // The memory a component begins with is refused without a trap.
+                if trap.kind == TrapKind::Fault && store.data().limiter.refused() {
+                    trap.kind = TrapKind::OutOfMemory;
+                    OUT_OF_MEMORY.clone_into(&mut trap.message);
+                }
+                return Err(GuestError::Trap(trap));
+            }
             Err(after) => return Err(GuestError::Trap(out_of_time(after, &stderr))),
         };
         Ok(Self {
@@ -290,9 +300,7 @@ fn explain(error: &wasmtime::Error, store: &Store<HostState>, redactor: &Redacto
         match error.downcast_ref::<wasmtime::Trap>() {
             Some(wasmtime::Trap::StackOverflow) => (TrapKind::StackOverflow, "the connector's stack ran over".to_owned()),
             Some(wasmtime::Trap::Interrupt) => (TrapKind::Interrupted, "the connector was interrupted".to_owned()),
-            Some(wasmtime::Trap::UnreachableCodeReached) if starved => {
-                (TrapKind::OutOfMemory, "the connector ran out of memory".to_owned())
-            }
+            Some(wasmtime::Trap::UnreachableCodeReached) if starved => (TrapKind::OutOfMemory, OUT_OF_MEMORY.to_owned()),
             Some(wasmtime::Trap::UnreachableCodeReached) => (TrapKind::Panic, "the connector panicked".to_owned()),
             _ if root.contains("fuel") && root.contains("host") => {
                 (TrapKind::Oversized, "the connector handed more to the host in one call than `max_batch_bytes` allows".to_owned())

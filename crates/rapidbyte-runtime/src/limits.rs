@@ -90,22 +90,26 @@ impl MemoryPool {
     }
 }
 
-/// Counts an instance's memory; gives the pool its part back when dropped with the store.
+/// Counts an instance's memory and tables; gives the pool its part back when dropped with the store.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     limit: usize,
     used: usize,
+    /// Elements of all tables.
+    elements: usize,
     pool: Option<MemoryPool>,
     refused: bool,
 }
 
 /// A component has a handful of core modules; each may have one memory and a table or two.
 const MAX_CORE_INSTANCES: usize = 64;
+/// Of all tables together. They lie in the host's memory, eight bytes each, and the pool does not know of them. A large
+/// connector has some ten thousand, one for each function whose address is taken.
 const MAX_TABLE_ELEMENTS: usize = 1 << 20;
 
 impl Limiter {
     pub(crate) fn new(limits: &InstanceLimits) -> Self {
-        Self { limit: limits.memory, used: 0, pool: limits.total_memory.clone(), refused: false }
+        Self { limit: limits.memory, used: 0, elements: 0, pool: limits.total_memory.clone(), refused: false }
     }
 
     /// Bytes taken so far. Memory of a guest never shrinks.
@@ -132,8 +136,10 @@ impl ResourceLimiter for Limiter {
         Ok(fits)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let elements = self.elements.checked_add(desired.saturating_sub(current)).filter(|sum| *sum <= MAX_TABLE_ELEMENTS);
+        self.elements = elements.unwrap_or(self.elements);
+        Ok(elements.is_some())
     }
 
     fn instances(&self) -> usize {

@@ -101,6 +101,13 @@ impl Runtime {
                 .with_hint("give the `.wasm` file; compiled code is never taken from outside"));
         }
         let manifest = verify(packed, beside).map_err(refused)?;
+        if manifest.roles() == [Role::Utility] {
+            return Err(HostError::new(
+                HostErrorKind::World,
+                "the manifest names no role but `utility`, which no pipeline has a use for",
+            )
+            .with_hint("name `source`, `destination` or `transform` under `roles`, whichever the component is"));
+        }
         let bytes = unpack(packed).map_err(refused)?.component;
         // What the manifest says has just been compared with the bytes.
         let checksum = manifest.artifact.checksum.as_deref().and_then(|text| text.strip_prefix("sha256:"));

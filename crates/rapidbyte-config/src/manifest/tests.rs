@@ -61,6 +61,21 @@ fn a_destination_says_what_it_promises() {
 }
 
 #[test]
+fn a_utility_has_nothing_to_declare() {
+    let mut value = example();
+    value["roles"] = json!({ "utility": {} });
+    let manifest = parse(&value).expect("valid");
+    assert_eq!(manifest.roles(), [Role::Utility]);
+    assert!(manifest.has_role(Role::Utility) && !manifest.has_role(Role::Source));
+    assert!(!manifest.supports_sync_mode(rapidbyte_types::SyncMode::FullRefresh) && !manifest.is_stateful());
+    assert_eq!(serde_json::to_value(&manifest).expect("JSON"), value, "written back the same");
+    value["roles"]["utility"] = json!({ "features": [] });
+    let error = parse(&value).expect_err("no keys");
+    assert_eq!(error.kind(), UnknownKey);
+    assert!(error.to_string().contains("`features` in `roles.utility`"), "{error}");
+}
+
+#[test]
 fn lies_and_mistakes_are_refused() {
     let preopen = |host: &str, guest: &str| json!({ "preopens": [{ "host": host, "guest": guest, "mode": "read" }] });
     for (pointer, key, value, kind, message, hint) in [

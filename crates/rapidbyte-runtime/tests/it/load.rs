@@ -1,4 +1,6 @@
 use crate::support::*;
+use rapidbyte_config::connector_config::PathGrant;
+use rapidbyte_config::manifest::FsMode;
 use rapidbyte_runtime::*;
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -30,6 +32,21 @@ fn a_manifest_that_disagrees_with_the_component_is_refused() {
     let mut both = manifest("source");
     both["roles"]["transform"] = json!({});
     assert_eq!(refused(&packed("misfit_source", &both)), HostErrorKind::Manifest);
+}
+
+#[test]
+fn a_utility_is_not_loaded_and_is_no_obstacle_beside_another_role() {
+    let mut utility = manifest("source");
+    utility["roles"] = json!({ "utility": {} });
+    for fixture in ["misfit_source", "no_world"] {
+        let error = runtime().load(&packed(fixture, &utility), None).expect_err("no world is a utility's");
+        assert_eq!(error.kind(), HostErrorKind::World);
+        assert!(error.to_string().contains("no role but `utility`"), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("`source`, `destination` or `transform`")), "{:?}", error.hint());
+    }
+    let mut both = manifest("source");
+    both["roles"]["utility"] = json!({});
+    assert_eq!(runtime().load(&packed("misfit_source", &both), None).expect("loads").role().as_str(), "source");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,9 +136,18 @@ fn precompiled_code_is_not_taken_and_the_cache_trusts_only_what_it_wrote() {
 fn grants_come_from_manifest_and_configuration() {
     let mut asked = manifest("source");
     asked["permissions"]["network"]["allowed_domains"] = json!(["*.example.com"]);
+    asked["permissions"]["fs"]["preopens"] = json!([
+        { "host": "/usr/share/zoneinfo", "guest": "/zones", "mode": "read" },
+        { "host": "/var/spool/rows", "guest": "/spool", "mode": "read-write" },
+    ]);
     let config = rapidbyte_config::ConfigGrants {
         secrets: Vec::new(),
-        paths: Vec::new(),
+        paths: vec![PathGrant {
+            pointer: "/path".into(),
+            host_path: "/data/out".into(),
+            guest_path: "/grants/0".into(),
+            mode: FsMode::ReadWrite,
+        }],
         hosts: vec!["db.internal".into()],
         tls: Default::default(),
         guest_config: json!({}),
@@ -131,6 +157,12 @@ fn grants_come_from_manifest_and_configuration() {
     assert_eq!(grants.env, [("ALLOWED_VAR".to_owned(), "value of ALLOWED_VAR".to_owned())]);
     assert_eq!(grants.network.config, ["db.internal".parse().expect("a host")]);
     assert!(!format!("{grants:?}").contains("value of"), "values of variables stay hidden");
+    let dir = |host: &str, guest: &str, mode| DirGrant { host: host.into(), guest: guest.into(), mode };
+    let fixed = [dir("/usr/share/zoneinfo", "/zones", FsMode::Read), dir("/var/spool/rows", "/spool", FsMode::ReadWrite)];
+    assert_eq!(grants.dirs[..2], fixed, "what the manifest names");
+    assert_eq!(grants.dirs[2..], [dir("/data/out", "/grants/0", FsMode::ReadWrite)], "what the configuration names");
+    asked["permissions"]["fs"] = json!({});
+    assert_eq!(Grants::new(&parse(&asked), &config, env, None).expect("granted").dirs.len(), 1, "nothing else");
     asked["permissions"]["network"]["allow_runtime_config_domains"] = false.into();
     assert!(Grants::new(&parse(&asked), &config, env, None).expect("granted").network.config.is_empty());
     asked["permissions"]["network"]["allow_runtime_config_domains"] = true.into();

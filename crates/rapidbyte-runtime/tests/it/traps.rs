@@ -47,6 +47,12 @@ async fn memory_is_bounded_alone_and_together_and_given_back() {
     assert_eq!(pool.used(), 0, "a dropped store gives its memory back");
 
     let modest = InstanceOptions { config_json: "{}".into(), ..greedy };
+    let mut narrow = modest.clone();
+    narrow.limits.memory = 1 << 20;
+    match SourceInstance::open(&connector("source"), &narrow).await.map(|_| ()) {
+        Err(GuestError::Trap(trap)) => assert_eq!(trap.kind, TrapKind::OutOfMemory, "what it begins with: {trap:?}"),
+        other => panic!("{other:?}"),
+    }
     let first = SourceInstance::open(&connector("source"), &modest).await.expect("fits");
     assert!(pool.used() > 1 << 20);
     drop(first);
