@@ -134,10 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_outcome_is_retried_because_the_claim_reads_it_back() {
-        let mut error = ConnectorError::new(ErrorCategory::TransientNetwork, "x", "x");
-        error.commit_state = CommitState::AfterCommitUnknown;
-        error.safe_to_retry = false;
-        assert!(wait_before_retry(&error, 1, 0.0).is_some());
+    fn an_outcome_after_the_commit_is_retried_because_the_claim_reads_it_back() {
+        let retried = |commit_state| {
+            let mut error = ConnectorError::new(ErrorCategory::TransientNetwork, "x", "x");
+            error.commit_state = commit_state;
+            error.safe_to_retry = false;
+            wait_before_retry(&error, 1, 0.0).is_some()
+        };
+        assert!(!retried(CommitState::BeforeCommit), "only where the connector says that it is safe");
+        assert!(retried(CommitState::AfterCommitUnknown));
+        assert!(retried(CommitState::AfterCommitConfirmed));
     }
 }
