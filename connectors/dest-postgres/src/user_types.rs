@@ -244,6 +244,10 @@ fn mending(session: &mut Session, one: &UserType, found: &Found) -> Result<Optio
         let added = added.map(|label| Ok(format!("ALTER TYPE {} ADD VALUE {}", found.name, quote_literal(label)?)));
         return Ok(Some(added.collect::<Result<Vec<_>, ConnectorError>>()?.join("; ")));
     }
+    if found.class == "r" {
+        // Its functions would keep their names, which the new one's need. The server drops no type that is in use.
+        return Ok(Some(format!("DROP TYPE {}", found.name)));
+    }
     Ok(quote_ident(&format!("{}_old", one.typname)).ok().map(|other| format!("ALTER TYPE {} RENAME TO {other}", found.name)))
 }
 
