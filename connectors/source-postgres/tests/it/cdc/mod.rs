@@ -36,7 +36,7 @@ pub(crate) fn server() -> &'static PostgresServer {
 
 /// A server of a test's own.
 pub(crate) fn logical(more: &[&str]) -> PostgresServer {
-    PostgresServer::start_with(&[&["wal_level=logical", "max_replication_slots=60", "max_wal_senders=10"], more].concat())
+    PostgresServer::start_with(&[&["wal_level=logical", "max_replication_slots=120", "max_wal_senders=10"], more].concat())
 }
 
 /// What tells the log at the server.
