@@ -5,6 +5,7 @@
 mod cursor;
 mod delivered;
 mod horizon;
+mod leaves;
 mod marker;
 mod place;
 mod read;

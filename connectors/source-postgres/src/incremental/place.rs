@@ -1,6 +1,7 @@
 //! From where a read goes on: the position of its stream.
 
 use super::horizon::XidSet;
+use super::leaves::Leaves;
 use super::source_changed;
 use rapidbyte_sdk::{ConnectorError, CursorType, MAX_POSITION_BYTES, Position, StreamContext};
 use serde::{Deserialize, Serialize};
@@ -33,9 +34,12 @@ pub(crate) struct Place {
     /// This run has read the rows without a cursor.
     #[serde(default)]
     pub(crate) nulls: bool,
-    /// The table's file when the last run ended.
+    /// The table's file when the last run ended, or the first one began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<u32>,
+    /// The same of a partitioned table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leaves: Option<Leaves>,
     /// The timeline that `done` and `goal` count transactions of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeline: Option<u32>,
@@ -53,6 +57,7 @@ impl Place {
             at: None,
             nulls: false,
             file: None,
+            leaves: None,
             timeline: None,
         }
     }

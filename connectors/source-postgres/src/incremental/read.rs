@@ -2,6 +2,7 @@
 
 use super::cursor::{Cursor, literal};
 use super::horizon::{Goal, Now};
+use super::leaves::Leaves;
 use super::marker::Marker;
 use super::place::Place;
 use super::source_changed;
@@ -53,7 +54,11 @@ impl Reader<'_, '_> {
     fn by_horizon(&mut self, mut place: Place) -> Result<(), ConnectorError> {
         let now = Now::ask(self.connection, self.table.relation.oid)?;
         self.begin_anew_elsewhere(&mut place, now)?;
-        self.refuse_rewritten(&place, now)?;
+        let leaves = Leaves::ask(self.connection, self.table.relation)?;
+        self.refuse_rewritten(&place, now, leaves.as_ref())?;
+        if place.done.is_none() && place.goal.is_none() {
+            (place.file, place.leaves) = (now.file, leaves.clone());
+        }
         if let Some(goal) = place.goal.clone() {
             // What the interrupted run had still to read, as far as it is still there.
             let cond = join(vec![goal.within(self.stream(), now)?, self.not_done(&place, now)?]);
@@ -71,7 +76,7 @@ impl Reader<'_, '_> {
         let edge = self.old_bound(&place)?;
         self.pass(&mut place, &join(cond), &edge)?;
         place.reached();
-        place.file = now.file;
+        (place.file, place.leaves) = (now.file, leaves);
         self.barrier(&place)
     }
 
@@ -112,14 +117,18 @@ impl Reader<'_, '_> {
 
     /// After a statement that writes every row anew, every row is of a new transaction. For `upsert` that is work; appended it
     /// would be there twice.
-    fn refuse_rewritten(&mut self, place: &Place, now: Now) -> Result<(), ConnectorError> {
-        let (Some(before), Some(file), Some(done)) = (place.file, now.file, &place.done) else { return Ok(()) };
-        if before == file || self.stream().write_mode != WriteMode::Append {
+    fn refuse_rewritten(&mut self, place: &Place, now: Now, leaves: Option<&Leaves>) -> Result<(), ConnectorError> {
+        // What an interrupted run was to deliver has been delivered in part.
+        let Some(known) = place.goal.as_ref().or(place.done.as_ref()) else { return Ok(()) };
+        let same = place.file == now.file && place.leaves.as_ref() == leaves;
+        if same || self.stream().write_mode != WriteMode::Append {
             return Ok(());
         }
-        let older = done.within(self.stream(), now)?;
+        let older = known.within(self.stream(), now)?;
+        // Partitions that came since prove nothing: their rows may all be new, or older than the partition.
+        let there = place.leaves.as_ref().and_then(Leaves::rows).unwrap_or_else(|| "true".into());
         let sql = format!(
-            "SELECT EXISTS (SELECT FROM {relation}) AND NOT EXISTS (SELECT FROM {relation} WHERE {older})",
+            "SELECT EXISTS (SELECT FROM {relation} WHERE {there}) AND NOT EXISTS (SELECT FROM {relation} WHERE {there} AND {older})",
             relation = self.cursor.relation
         );
         if !self.says(&sql)? {

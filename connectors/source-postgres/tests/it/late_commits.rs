@@ -141,6 +141,69 @@ fn partitions_are_read_through_their_parent() {
     assert_eq!(ids(&read(&context, Some(&end))), ["1", "199"]);
 }
 
+#[test]
+fn partitions_that_were_written_anew_are_not_appended_again() {
+    let mut sql = make(
+        "CREATE TABLE ring (id int, n int NOT NULL, v int, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+          CREATE TABLE ring_1 PARTITION OF ring FOR VALUES FROM (0) TO (100);
+          CREATE TABLE ring_2 PARTITION OF ring FOR VALUES FROM (100) TO (200);
+          INSERT INTO ring SELECT i, i, i FROM generate_series(50, 149) i;
+          CREATE TABLE ring_5 (id int NOT NULL, n int NOT NULL, v bigint); INSERT INTO ring_5 VALUES (400, 5, 5)",
+    );
+    let mut context = appended("ring", "n");
+    let mut end = read(&context, None).end();
+    // Partitions come, go, are filled with other rows and packed anew: what is new is read, and nothing else.
+    for (change, new) in [
+        ("INSERT INTO ring VALUES (1, 1, 1)", &["1"][..]),
+        ("CREATE TABLE ring_3 PARTITION OF ring FOR VALUES FROM (200) TO (300); INSERT INTO ring VALUES (200, 2, 2)", &["200"][..]),
+        ("TRUNCATE ring_2; INSERT INTO ring VALUES (150, 3, 3)", &["150"][..]),
+        ("VACUUM FULL ring", &[][..]),
+        (
+            "DROP TABLE ring_1, ring_2, ring_3; CREATE TABLE ring_4 PARTITION OF ring FOR VALUES FROM (300) TO (400);
+             INSERT INTO ring VALUES (300, 4, 4)",
+            &["300"][..],
+        ),
+    ] {
+        sql.batch_execute(change).unwrap();
+        let next = read(&context, Some(&end));
+        assert_eq!(ids(&next), new, "{change}");
+        end = next.end();
+    }
+    for (change, rows) in [
+        // The rows of a partition that is attached were written long ago, and say nothing of the others.
+        ("ALTER TABLE ring ALTER v TYPE bigint; ALTER TABLE ring ATTACH PARTITION ring_5 FOR VALUES FROM (400) TO (500)", 1),
+        ("ALTER TABLE ring ADD u uuid DEFAULT gen_random_uuid()", 2),
+    ] {
+        sql.batch_execute(change).unwrap();
+        let error = try_read(server(), &context, Some(&end)).map(|_| ()).unwrap_err();
+        assert_eq!(error.code, "source_changed", "{change}");
+        context.write_mode = WriteMode::Upsert;
+        assert_eq!(read(&context, Some(&end)).rows().len(), rows, "{change}");
+        context.write_mode = WriteMode::Append;
+        // The hint's way.
+        context.safe_boundary = Some(SafeBoundary::None);
+        let passed = read(&context, Some(&end));
+        context.safe_boundary = None;
+        let next = read(&context, Some(&passed.end()));
+        assert!(passed.rows().is_empty() && next.rows().is_empty(), "{change}");
+        end = next.end();
+    }
+}
+
+#[test]
+fn a_load_that_was_interrupted_does_not_begin_again_with_what_was_written_anew() {
+    let mut sql = make(
+        "CREATE TABLE half (id int PRIMARY KEY, n int NOT NULL, v int); INSERT INTO half SELECT i, i, i FROM generate_series(1, 200) i",
+    );
+    let context = appended("half", "n");
+    let (_, barrier) = read(&context, None).windows.swap_remove(1);
+    sql.batch_execute("CLUSTER half USING half_pkey").unwrap();
+    assert!(read(&context, barrier.as_ref()).rows().len() < 200);
+    sql.batch_execute("ALTER TABLE half ALTER v TYPE bigint").unwrap();
+    let error = try_read(server(), &context, barrier.as_ref()).map(|_| ()).unwrap_err();
+    assert_eq!(error.code, "source_changed");
+}
+
 /// Chance without a crate for it.
 struct Chance(u64);
 
