@@ -44,7 +44,8 @@ pub(crate) struct TableColumn {
     pub(crate) readable: bool,
     /// `pg_attribute.atttypid`: a domain's own.
     type_oid: u32,
-    /// Whether its text is to be what the type's output function gives, as in the server's log, and not what a cast gives.
+    /// Whether its text is to be what the type's output function gives, as in the server's log, and not what a cast gives: somebody
+    /// has made a cast of its type to text, which may show anything.
     pub(crate) as_output: bool,
     metadata: HashMap<String, String>,
 }
@@ -76,7 +77,7 @@ WITH RECURSIVE attributes AS (
   FROM unnest($1::text[], $2::oid[], $3::int4[]) WITH ORDINALITY AS w(attname, atttypid, atttypmod, attnum)
 ), ";
 
-/// What is told of them.
+/// What is told of them. Casts that came with the server have smaller OIDs than those of users and extensions (`FirstNormalObjectId`).
 const DESCRIBED: &str = "\
 resolved AS (
   SELECT a.attrelid, a.attnum, a.atttypid AS oid, a.atttypmod AS typmod FROM attributes a
@@ -92,7 +93,8 @@ SELECT a.attrelid, a.attname, a.attnotnull, a.attidentity, a.attgenerated,
        (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = b.oid),
        (SELECT k.position FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
         WHERE i.indrelid = a.attrelid AND i.indisprimary AND k.attnum = a.attnum AND k.position <= i.indnkeyatts),
-       a.readable, a.atttypid, e.typname, e.typtype
+       a.readable, a.atttypid, e.typname, e.typtype,
+       EXISTS (SELECT FROM pg_cast c WHERE c.castsource = b.oid AND c.casttarget = 'text'::regtype AND c.oid >= 16384)
 FROM resolved r
 JOIN attributes a ON a.attrelid = r.attrelid AND a.attnum = r.attnum
 JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
@@ -169,7 +171,7 @@ fn column(row: &Row) -> Result<TableColumn, Error> {
         key_position,
         readable: row.flag(17)?,
         type_oid: row.parse(18)?.unwrap_or_default(),
-        as_output: false,
+        as_output: row.flag(21)?,
         metadata,
     })
 }

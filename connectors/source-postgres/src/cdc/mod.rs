@@ -52,6 +52,6 @@ pub(crate) fn logged_columns(stream: &StreamContext, columns: Vec<TableColumn>) 
         }
     }
     let mut logged: Vec<TableColumn> = columns.into_iter().filter(|column| !column.generated()).collect();
-    logged.iter_mut().for_each(|column| column.as_output = column.has_own_cast());
+    logged.iter_mut().for_each(|column| column.as_output |= column.has_own_cast());
     Ok(logged)
 }

@@ -21,6 +21,18 @@ pub(crate) struct OrderColumn {
     pub(crate) quoted: String,
     /// What literals of it are cast to.
     pub(crate) sql_type: String,
+    /// Its text is what the type's output function gives.
+    as_output: bool,
+}
+
+impl OrderColumn {
+    /// The exact text of a value that is not NULL, as SQL.
+    pub(crate) fn text(&self) -> String {
+        match self.as_output {
+            true => format!("pg_catalog.format('%s', {})", self.quoted),
+            false => format!("{}::pg_catalog.text", self.quoted),
+        }
+    }
 }
 
 /// How a stream is read incrementally.
@@ -45,6 +57,7 @@ fn order_column(column: &TableColumn) -> Result<OrderColumn, ConnectorError> {
         name: column.name.clone(),
         quoted: format!("{ALIAS}.{}", quote_ident(&column.name)?),
         sql_type: column.literal_type().to_owned(),
+        as_output: column.as_output,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Reading what is new.
 
-use super::cursor::{Cursor, literal};
+use super::cursor::{Cursor, OrderColumn, literal};
 use super::horizon::{Goal, Now};
 use super::leaves::Leaves;
 use super::marker::Marker;
@@ -208,7 +208,7 @@ impl Reader<'_, '_> {
         if let Some(at) = &place.at {
             cond.push(self.cursor.after(self.stream(), at)?);
         }
-        let mut tail: Vec<String> = self.cursor.columns().map(|column| format!("{}::pg_catalog.text", column.quoted)).collect();
+        let mut tail: Vec<String> = self.cursor.columns().map(OrderColumn::text).collect();
         let keyed = self.cursor.keyed;
         if !keyed {
             tail.push(format!("(pg_catalog.lag({name}) OVER (ORDER BY {name}) IS DISTINCT FROM {name})::pg_catalog.text"));

@@ -1,11 +1,12 @@
 //! Every value arrives as it was.
 
+use crate::incremental::{self, incremental};
 use crate::render::{rows, sql};
 use crate::{read, server, source, stream};
 use arrow_array::RecordBatch;
 use postgres_wire::quote_ident;
 use rapidbyte_sdk::testing::Emitted;
-use rapidbyte_sdk::{Source, StreamContext, split};
+use rapidbyte_sdk::{SafeBoundary, Source, StreamContext, split};
 
 /// The batches of a stream, and the same rows as the server shows them, compared batch by batch in the table's own order.
 fn assert_equal_to_server(table: &str, select: Option<&[&str]>) -> Vec<RecordBatch> {
@@ -69,6 +70,36 @@ fn values_beyond_their_arrow_type_arrive_as_they_were() {
         assert!(split::may_split(field) || !wide, "{} says beforehand that it may be split", field.name());
         assert_eq!(later.metadata()["rapidbyte.pg.type"], field.metadata()["rapidbyte.pg.type"]);
     }
+}
+
+#[test]
+fn casts_to_text_that_users_have_made_are_not_asked() {
+    let mut sql = server().connect();
+    for (of, create) in
+        [("pin", "CREATE TYPE pin AS (v text);"), ("rank", "CREATE TYPE rank AS ENUM ('low', 'high');"), ("lseg", "")]
+    {
+        sql.batch_execute(&format!(
+            "{create} CREATE FUNCTION shown({of}) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '(none)' $$;
+             CREATE CAST ({of} AS text) WITH FUNCTION shown({of})"
+        ))
+        .unwrap();
+    }
+    sql.batch_execute(
+        "CREATE DOMAIN locked AS pin; CREATE TABLE cast_away (id int PRIMARY KEY, p pin, d locked, r rank NOT NULL, l lseg);
+         INSERT INTO cast_away VALUES (1, ROW('1,2'), ROW(NULL), 'low', '[(0,0),(1,1)]'), (2, NULL, NULL, 'high', NULL)",
+    )
+    .unwrap();
+    let shown = |row: &[Option<&str>]| row.iter().map(|cell| cell.map(str::to_owned)).collect::<Vec<_>>();
+    let first = shown(&[Some("1"), Some("(\"1,2\")"), Some("()"), Some("low"), Some("[(0,0),(1,1)]")]);
+    let second = shown(&[Some("2"), None, None, Some("high"), None]);
+    let (host, _) = read(server(), stream("cast_away")).unwrap();
+    assert_eq!(rows(&host.batches(0).unwrap()), [first.clone(), second.clone()]);
+    // A position names values that are values still.
+    let mut context = incremental("cast_away", "r");
+    context.safe_boundary = Some(SafeBoundary::None);
+    let read = incremental::read(&context, None);
+    assert_eq!(read.rows(), [first, second]);
+    assert!(incremental::read(&context, Some(&read.end())).rows().is_empty());
 }
 
 #[test]
