@@ -30,11 +30,16 @@ struct Identity {
     key: Vec<String>,
 }
 
-/// The table as `CREATE PUBLICATION` names it.
+/// The table as statements about publications name it.
 fn member(relation: &Relation) -> Result<String, ConnectorError> {
-    // Rows of tables that inherit are those tables' own streams.
-    let only = if relation.kind == 'r' { "ONLY " } else { "" };
-    Ok(format!("{only}{}", quote_qualified(&relation.schema, &relation.name)?))
+    member_of(relation.kind, &relation.schema, &relation.name)
+}
+
+/// The same by `pg_class.relkind` and name.
+fn member_of(kind: char, schema: &str, name: &str) -> Result<String, ConnectorError> {
+    // Rows of tables that inherit are those tables' own streams. Without the word they would leave a publication with their parent.
+    let only = if kind == 'r' { "ONLY " } else { "" };
+    Ok(format!("{only}{}", quote_qualified(schema, name)?))
 }
 
 impl Publication {
@@ -74,13 +79,10 @@ impl Publication {
             &[self.oid.to_string().into(), relation.oid.to_string().into()],
         )?;
         if !filters.is_empty() {
-            let table = quote_qualified(&relation.schema, &relation.name)?;
+            let table = member(relation)?;
             return refuse(
                 &format!("leaves out some rows or columns of `{}`", relation.label()),
-                format!(
-                    "ALTER PUBLICATION {quoted} DROP TABLE {table}; ALTER PUBLICATION {quoted} ADD TABLE {}",
-                    member(relation)?
-                ),
+                format!("ALTER PUBLICATION {quoted} DROP TABLE {table}; ALTER PUBLICATION {quoted} ADD TABLE {table}"),
             );
         }
         let rows = connection.query_params(
@@ -239,7 +241,7 @@ pub(crate) fn keep_only(connection: &mut Connection, names: &Names, oids: &[u32]
         return Ok(());
     }
     let rows = connection.query_params(
-        "SELECT r.prrelid, n.nspname, c.relname FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
+        "SELECT r.prrelid, n.nspname, c.relname, c.relkind FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
          JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = $1::oid",
         &[found.oid.to_string().into()],
     )?;
@@ -247,7 +249,7 @@ pub(crate) fn keep_only(connection: &mut Connection, names: &Names, oids: &[u32]
         if oids.contains(&row.parse(0)?.unwrap_or_default()) {
             continue;
         }
-        let table = quote_qualified(row.text(1)?, row.text(2)?)?;
+        let table = member_of(row.text(3)?.chars().next().unwrap_or('r'), row.text(1)?, row.text(2)?)?;
         let sql = format!("ALTER PUBLICATION {} DROP TABLE {table}", quote_ident(&names.publication)?);
         connection.batch_execute(&sql).map_err(|error| explain(error, &names.publication, &sql))?;
         host_ffi::log(

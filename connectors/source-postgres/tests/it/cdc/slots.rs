@@ -176,6 +176,33 @@ fn a_changed_publication_is_noticed() {
 }
 
 #[test]
+fn a_parent_that_leaves_the_publication_leaves_its_children_there() {
+    for (name, more) in [("heirs", ""), ("heirs_alone", "CREATE TABLE heir_alone (PRIMARY KEY (id)) INHERITS (heir_parent)")] {
+        let mut pipeline = Pipeline::new(server(), name, &["heir_parent", "heir"]);
+        pipeline.sql(&format!(
+            "DROP TABLE IF EXISTS heir_parent CASCADE; CREATE TABLE heir_parent (id int PRIMARY KEY);
+             CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (heir_parent); {more}"
+        ));
+        let published = format!("FROM pg_publication_tables WHERE pubname = 'rapidbyte_{name}'");
+        let members =
+            || server().connect().query(&format!("SELECT string_agg(tablename, ' ' ORDER BY tablename) {published}")).unwrap();
+        pipeline.load();
+        assert_eq!(members()[0].get(0), Some("heir heir_parent"));
+        // The hint's statement takes the parent out and in again.
+        pipeline.sql(&format!("ALTER PUBLICATION rapidbyte_{name} SET TABLE ONLY heir_parent WHERE (id > 5), ONLY heir"));
+        let error = pipeline.token().unwrap_err();
+        pipeline.sql(error.hint.as_deref().unwrap().split('`').nth(1).unwrap());
+        assert_eq!(members()[0].get(0), Some("heir heir_parent"));
+        let end = pipeline.changes(None).end();
+        pipeline.streams.remove(0);
+        pipeline.loads.remove(0);
+        pipeline.sql("INSERT INTO heir VALUES (1)");
+        assert_eq!(pipeline.changes(Some(&end)).changes(0).len(), 1);
+        assert_eq!(members()[0].get(0), Some("heir"));
+    }
+}
+
+#[test]
 fn teardown_removes_what_was_made_and_nothing_else() {
     let mut pipeline = Pipeline::new(server(), "torn", &["torn"]);
     pipeline.sql("CREATE TABLE torn (id int PRIMARY KEY)");
