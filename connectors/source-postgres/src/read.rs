@@ -7,7 +7,7 @@ use crate::decode::{self, DecodedColumn, Pushed, RowDecoder};
 use crate::incremental::{self, Marker};
 use crate::shares::{self, Share};
 use crate::types::Kind;
-use postgres_wire::{Connection, CopyOut, CopyOutError, TransactionStatus, quote_ident, quote_literal, quote_qualified};
+use postgres_wire::{Connection, CopyOut, CopyOutError, TransactionStatus, quote_ident, quote_qualified};
 use rapidbyte_sdk::letter::{letter, partial_json};
 use rapidbyte_sdk::{
     ConnectorError, CursorType, DataErrorPolicy, ErrorScope, NoRowFilter, Position, ReadPerf, ReadRequest, ReadSummary, RowFilter,
@@ -135,13 +135,13 @@ fn begin(connection: &mut Connection, source: &PostgresSource, request: &ReadReq
         };
         shares::join(connection, request, stream)?;
     }
-    let (mut snapshot, mut sql) = (String::new(), ALL_ROWS.to_owned());
+    let (mut snapshot, mut sql) = (None, ALL_ROWS.to_owned());
     for stream in &request.streams {
         let (schema, table) = source.table(&stream.name);
         let relation = find_relation(connection, schema, table)?;
         if let (SyncMode::Cdc, Some(relation)) = (stream.sync_mode, &relation) {
             let id = cdc::snapshot_of(&request.token, relation.oid)?;
-            snapshot = format!("SET TRANSACTION SNAPSHOT {}; ", quote_literal(&id)?);
+            snapshot = Some((stream, id));
         }
         match relation {
             // Rights on single columns don't suffice for a lock.
@@ -154,9 +154,13 @@ fn begin(connection: &mut Connection, source: &PostgresSource, request: &ReadReq
             None => return Err(missing_table(connection, schema, table)),
         }
     }
-    // A share's transaction has begun: its snapshot had to be taken over first.
-    let start = if shared { String::new() } else { format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {snapshot}") };
-    Ok(connection.batch_execute(&format!("{start}{sql}"))?)
+    // Where a snapshot is taken over, that begins the transaction; of a share it had to come first of all.
+    match snapshot {
+        Some((stream, id)) => shares::import(connection, &id, stream)?,
+        None if shared => {}
+        None => sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {sql}"),
+    }
+    Ok(connection.batch_execute(&sql)?)
 }
 
 /// A refusal gets the statement that mends it.

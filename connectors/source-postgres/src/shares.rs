@@ -139,7 +139,7 @@ fn hold(source: &mut PostgresSource, request: &PlanRequest) -> Result<Option<Hel
     };
     host_ffi::mark("source.snapshot.exported");
     // Behind a pooler or a balancer another session may lead elsewhere.
-    if let Err(error) = import(source.session()?, &snapshot) {
+    if let Err(error) = begin_at(source.session()?, &snapshot) {
         if error.server().is_none() {
             return Err(error.into());
         }
@@ -224,7 +224,7 @@ fn cut(leaves: &[Leaf], most: u32) -> Vec<Vec<Piece>> {
 }
 
 /// Begins a transaction at an exported snapshot.
-fn import(connection: &mut Connection, snapshot: &str) -> Result<(), postgres_wire::Error> {
+fn begin_at(connection: &mut Connection, snapshot: &str) -> Result<(), postgres_wire::Error> {
     let literal = quote_literal(snapshot)?;
     connection.batch_execute(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {literal}"))
 }
@@ -246,20 +246,22 @@ pub(crate) fn join(connection: &mut Connection, request: &ReadRequest, stream: &
     let Some(exported) = all.into_iter().find(|exported| exported.stream == stream.name) else {
         return Err(ConnectorError::internal("token", format!("the plan holds no snapshot for stream `{}`", stream.name)));
     };
-    match import(connection, &exported.snapshot) {
-        Ok(()) => Ok(()),
-        // No such snapshot, or none any more; the words differ by version.
-        Err(error) if matches!(error.sqlstate(), Some("22023" | "42704" | "55000")) => Err(lost(stream, &error)),
-        Err(error) => Err(error.into()),
-    }
+    import(connection, &exported.snapshot, stream)
 }
 
-/// The planner's transaction has ended before its time.
-fn lost(stream: &StreamContext, error: &postgres_wire::Error) -> ConnectorError {
-    let message = format!("stream `{}`: the snapshot that its shares are read at is gone: {error}", stream.name);
+/// Begins a reader's transaction at the planner's snapshot. One that is gone is told as such: the planner's transaction has ended
+/// before its time.
+pub(crate) fn import(connection: &mut Connection, snapshot: &str, stream: &StreamContext) -> Result<(), ConnectorError> {
+    let error = match begin_at(connection, snapshot) {
+        Ok(()) => return Ok(()),
+        // No such snapshot, or none any more; the words differ by version.
+        Err(error) if matches!(error.sqlstate(), Some("22023" | "42704" | "55000")) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let message = format!("stream `{}`: the snapshot that it is read at is gone: {error}", stream.name);
     let hint = "the stream is planned again, at another snapshot; on a standby raise `max_standby_streaming_delay` or set \
                 `hot_standby_feedback = on`, so that the snapshot outlives the load";
-    ConnectorError::new(ErrorCategory::TransientDb, "snapshot_lost", message).with_hint(hint)
+    Err(ConnectorError::new(ErrorCategory::TransientDb, "snapshot_lost", message).with_hint(hint))
 }
 
 /// What stands after `FROM` for each piece of a share, with the condition that cuts it.

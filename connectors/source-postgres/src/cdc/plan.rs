@@ -7,8 +7,9 @@ use super::slot::{self, ServerLog, Slot};
 use super::{logged_columns, publication, source_changed, writers};
 use crate::PostgresSource;
 use crate::catalog::{Relation, columns_of, find_relation, missing_table};
+use crate::read::patient;
 use postgres_wire::{Connection, quote_qualified};
-use rapidbyte_sdk::{ConnectorError, Generation, Partition, PartitionPlan, PlanRequest, Position, host_ffi};
+use rapidbyte_sdk::{ConnectorError, ErrorCategory, Generation, Partition, PartitionPlan, PlanRequest, Position, host_ffi};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -104,9 +105,9 @@ pub(crate) fn begins_at(token: &[u8], table: u32) -> Result<Position, ConnectorE
 
 /// Takes a snapshot and keeps it for as long as its session lives.
 fn hold(mut connection: Connection, tables: Option<BTreeSet<u32>>) -> Result<Held, ConnectorError> {
-    let low = slot::insert_lsn(&mut connection)?;
     // The session waits while others read.
-    connection.batch_execute("SET idle_in_transaction_session_timeout = 0")?;
+    connection.batch_execute(&patient(&connection))?;
+    let low = slot::insert_lsn(&mut connection)?;
     connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
     let rows = connection.query("SELECT txid_current_snapshot(), pg_export_snapshot()")?;
     let row = rows.first().ok_or_else(|| ConnectorError::internal("snapshot", "the server gave no snapshot"))?;
@@ -131,10 +132,9 @@ fn lock(held: &mut Held, relation: &Relation) -> Result<(), ConnectorError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let mut error = ConnectorError::data("table_rewritten", format!("`{}` was rewritten or emptied just now", relation.label()));
-    error.retryable = true;
-    error.safe_to_retry = true;
-    Err(error.with_hint("run again"))
+    let message = format!("`{}` was rewritten or emptied since the snapshot was taken", relation.label());
+    Err(ConnectorError::new(ErrorCategory::TransientDb, "table_rewritten", message)
+        .with_hint("it is planned again, at another snapshot; if no attempt is left, run again"))
 }
 
 /// Whether the pinned load's changes can be gone on with.
@@ -219,19 +219,17 @@ fn publish_and_load(
                 "{MAX_SNAPSHOTS} tables were put into publication `{}` one by one, which takes a session each",
                 names.publication
             );
-            let mut error = ConnectorError::config("publication", message);
-            error.retryable = true;
-            error.safe_to_retry = true;
-            return Err(error.with_hint(
-                "run again for the next ones, or make the publication beforehand: `rapidbyte check` prints the statement",
+            // They are in it now, and share one snapshot from the next attempt on.
+            return Err(ConnectorError::new(ErrorCategory::TransientDb, "publication_grows", message).with_hint(
+                "each attempt goes on with the next ones; if none is left, run again, or add all of them at once by \
+                 `ALTER PUBLICATION … ADD TABLE …`",
             ));
         }
         _ => {
             if !made && let Some(tables) = &tables {
                 writers::wait(source.session()?, tables, timeout)?;
             }
-            let mut connection = Connection::connect(&source.connect)?;
-            connection.batch_execute("SET search_path = pg_catalog")?;
+            let connection = Connection::connect(&source.connect)?;
             source.planner.held.push(hold(connection, tables)?);
             source.planner.held.len() - 1
         }

@@ -1,8 +1,9 @@
 //! From the load to the changes, with writers at work throughout.
 
-use super::{Pipeline, Target, generation, server};
+use super::{Pipeline, Target, generation, logical, server};
 use postgres_wire::test_server::PostgresServer;
-use rapidbyte_sdk::{Position, Source};
+use rapidbyte_sdk::testing::{FakeHost, run_context};
+use rapidbyte_sdk::{ErrorCategory, Position, ReadRequest, Source};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -268,4 +269,31 @@ fn quiet_tables_let_the_log_go() {
     );
     assert_eq!(behind, "t");
     assert!(pipeline.ask("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') > 30 * 1024 * 1024") == "t");
+}
+
+#[test]
+fn a_load_whose_snapshot_is_gone_is_planned_again() {
+    // Each statement is in the server's log before it is carried out.
+    let server = logical(&["log_statement=all"]);
+    let mut pipeline = Pipeline::new(&server, "unheld", &["unheld"]);
+    pipeline.sql("CREATE TABLE unheld (id int PRIMARY KEY); INSERT INTO unheld VALUES (1)");
+    let mut planner = pipeline.source();
+    let plan = planner.plan_partitions(&pipeline.request(0, 1)).unwrap();
+    let log = std::fs::read_to_string(server.directory().join("log")).unwrap();
+    assert!(log.contains("SET tcp_keepalives_idle = 30"), "the server is asked to notice that the planner is gone");
+    let held = "FROM pg_stat_activity WHERE state = 'idle in transaction'";
+    assert_eq!(pipeline.ask(&format!("SELECT count(pg_terminate_backend(pid, 5000)) {held}")), "1");
+    let request = ReadRequest {
+        run: run_context(),
+        streams: pipeline.streams.clone(),
+        partition: Some(plan.partitions[0].clone()),
+        token: plan.token,
+        resume: None,
+        follow: false,
+    };
+    let host = FakeHost::install();
+    let error = pipeline.source().read(&request, &mut host.source_output()).map(drop).unwrap_err();
+    assert_eq!((error.category, error.code.as_str()), (ErrorCategory::TransientDb, "snapshot_lost"), "{error:?}");
+    assert!(error.retryable && error.message.contains("public.unheld"), "{error:?}");
+    assert_eq!(pipeline.load()[0].len(), 1);
 }

@@ -3,7 +3,7 @@
 use super::{PLUGINS, Pipeline, logical, server};
 use postgres_wire::test_server::PostgresServer;
 use rapidbyte_sdk::testing::{Emitted, FakeHost, run_context};
-use rapidbyte_sdk::{CheckItem, CheckStatus, CursorType, Position, ReadRequest, Source};
+use rapidbyte_sdk::{CheckItem, CheckStatus, ConnectorError, CursorType, ErrorCategory, Position, ReadRequest, Source};
 use std::thread;
 
 fn code(pipeline: &Pipeline<'_>, resume: Option<&Position>) -> (String, String) {
@@ -222,6 +222,46 @@ fn teardown_removes_what_was_made_and_nothing_else() {
     pipeline.load();
     pipeline.source().teardown(&run_context(), &pipeline.streams).unwrap();
     assert_eq!(there(&pipeline), ("0".into(), "1".into()));
+}
+
+/// Plans all streams by one planner.
+fn plan_all(pipeline: &Pipeline<'_>) -> Result<(), ConnectorError> {
+    let mut planner = pipeline.source();
+    let planned = (0..pipeline.streams.len()).try_for_each(|index| planner.plan_partitions(&pipeline.request(index, 1)).map(drop));
+    planner.close()?;
+    planned
+}
+
+fn assert_tried_again(error: &ConnectorError, code: &str) {
+    assert_eq!((error.category, error.code.as_str()), (ErrorCategory::TransientDb, code), "{error:?}");
+    assert!(error.retryable && error.safe_to_retry && error.hint.is_some(), "{error:?}");
+}
+
+#[test]
+fn more_new_tables_than_sessions_come_by_several_attempts() {
+    let server = logical(&[]);
+    let names: Vec<String> = (0..40).map(|number| format!("many_{number}")).collect();
+    let pipeline = Pipeline::new(&server, "many", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    pipeline.sql(&names.iter().map(|name| format!("CREATE TABLE {name} (id int PRIMARY KEY);")).collect::<String>());
+    assert_tried_again(&plan_all(&pipeline).unwrap_err(), "publication_grows");
+    assert_eq!(pipeline.ask("SELECT count(*) FROM pg_publication_tables"), "33");
+    plan_all(&pipeline).unwrap();
+    assert_eq!(pipeline.ask("SELECT count(*) FROM pg_publication_tables"), "40");
+}
+
+#[test]
+fn a_table_that_is_emptied_behind_the_snapshot_is_planned_again() {
+    let pipeline = Pipeline::new(server(), "emptied", &["emptied_a", "emptied_b"]);
+    pipeline.sql(
+        "CREATE TABLE emptied_a (id int PRIMARY KEY); CREATE TABLE emptied_b (id int PRIMARY KEY); INSERT INTO emptied_b VALUES (1);
+         CREATE PUBLICATION rapidbyte_emptied FOR TABLE emptied_a, emptied_b",
+    );
+    let mut planner = pipeline.source();
+    planner.plan_partitions(&pipeline.request(0, 1)).unwrap();
+    pipeline.sql("TRUNCATE emptied_b");
+    assert_tried_again(&planner.plan_partitions(&pipeline.request(1, 1)).unwrap_err(), "table_rewritten");
+    planner.close().unwrap();
+    plan_all(&pipeline).unwrap();
 }
 
 fn find<'i>(items: &'i [CheckItem], name: &str) -> &'i CheckItem {
