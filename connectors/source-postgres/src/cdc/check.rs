@@ -3,7 +3,7 @@
 use super::config::Plugin;
 use super::guard::mebibytes;
 use super::logged_columns;
-use super::publication::{Publication, check_identity, check_plugin, creation};
+use super::publication::{Publication, check_identity, check_plugin, creation, refuse_nested};
 use super::slot::{ServerLog, Slot};
 use crate::PostgresSource;
 use crate::catalog::{Relation, columns_of, find_relation};
@@ -116,9 +116,11 @@ fn publication(source: &mut PostgresSource, streams: &[&StreamContext]) -> Resul
     let (name, user) = (&names.publication, source.connect.user.clone());
     let tables = relations(source, streams)?;
     let session = source.session()?;
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     for (stream, table) in streams.iter().zip(&tables) {
         check_identity(session, table)?;
         check_plugin(&names, table)?;
+        refuse_nested(session, table, &oids)?;
         let columns = columns_of(session, &[table.oid])?.remove(&table.oid).unwrap_or_default();
         logged_columns(stream, columns)?;
     }

@@ -172,6 +172,9 @@ pub(crate) fn plan(source: &mut PostgresSource, request: &PlanRequest) -> Result
     };
     let columns = columns_of(session, &[relation.oid])?.remove(&relation.oid).unwrap_or_default();
     logged_columns(&request.stream, columns)?;
+    let planned: Vec<u32> = source.planner.token.cuts.keys().copied().collect();
+    let session = source.session()?;
+    publication::refuse_nested(session, &relation, &planned)?;
     let log = ServerLog::look(session)?;
     let pinned = request.pinned.as_ref().and_then(|generation| Pinned::read(&generation.snapshot));
     if request.max_partitions == 0 {

@@ -73,6 +73,7 @@ impl Publication {
                 format!("ALTER PUBLICATION {quoted} SET (publish_via_partition_root = true)"),
             );
         }
+        self.refuse_under_root(connection, name, relation)?;
         let filters = connection.query_params(
             "SELECT FROM pg_publication_rel r WHERE r.prpubid = $1::oid AND r.prrelid = $2::oid
              AND (to_jsonb(r) ->> 'prqual' IS NOT NULL OR to_jsonb(r) ->> 'prattrs' IS NOT NULL)",
@@ -91,6 +92,55 @@ impl Publication {
         )?;
         Ok(!rows.is_empty())
     }
+
+    /// Refuses a partition whose changes come as those of a table above it.
+    fn refuse_under_root(&self, connection: &mut Connection, name: &str, relation: &Relation) -> Result<(), ConnectorError> {
+        if !self.via_root {
+            return Ok(());
+        }
+        let rows = connection.query_params(
+            "SELECT n.nspname, c.relname, EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = $3::oid AND r.prrelid = c.oid)
+             FROM pg_partition_ancestors($1::oid::regclass) a JOIN pg_class c ON c.oid = a.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.oid <> $1::oid AND (SELECT count(*) FROM pg_publication_tables t
+                 WHERE t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname) > 0 LIMIT 1",
+            &[relation.oid.to_string().into(), name.into(), self.oid.to_string().into()],
+        )?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        let (root, named) = (format!("{}.{}", row.text(0)?, row.text(1)?), row.flag(2)?);
+        let quoted = quote_ident(name)?;
+        let mend = match named {
+            true => format!("ALTER PUBLICATION {quoted} DROP TABLE {}", member_of('p', row.text(0)?, row.text(1)?)?),
+            false => format!("ALTER PUBLICATION {quoted} SET (publish_via_partition_root = false)"),
+        };
+        let message = format!(
+            "publication `{name}` sends changes of `{}` as those of `{root}`, of which it is a partition",
+            relation.label()
+        );
+        Err(ConnectorError::config("publication", message)
+            .with_hint(format!("name `{root}` as a stream instead; or keep to its partitions, and run at the source: `{mend}`")))
+    }
+}
+
+/// Refuses a table of which the rows of another stream are a part: their changes come once, as those of the outermost.
+pub(crate) fn refuse_nested(connection: &mut Connection, relation: &Relation, others: &[u32]) -> Result<(), ConnectorError> {
+    if others.is_empty() {
+        return Ok(());
+    }
+    let list = others.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let rows = connection.query_params(
+        "SELECT n.nspname || '.' || c.relname, a.relid IS NOT NULL FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         LEFT JOIN pg_partition_ancestors($1::oid::regclass) a ON a.relid = c.oid
+         WHERE c.oid = ANY ($2::oid[]) AND c.oid <> $1::oid
+         AND (a.relid IS NOT NULL OR c.oid IN (SELECT p.relid FROM pg_partition_tree($1::oid::regclass) p)) ORDER BY 1 LIMIT 1",
+        &[relation.oid.to_string().into(), format!("{{{list}}}").into()],
+    )?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (this, other) = (relation.label(), row.text(0)?.to_owned());
+    let (root, part) = if row.flag(1)? { (other, this) } else { (this, other) };
+    let message =
+        format!("`{part}` is a partition of `{root}`, and both are streams: its changes would come as those of `{root}` only");
+    Err(ConnectorError::config("nested_streams", message)
+        .with_hint(format!("leave `{part}` out, whose rows come with `{root}`; or name partitions only")))
 }
 
 /// The statement that lets a publication send tables.

@@ -329,3 +329,41 @@ fn tables_whose_updates_would_fail_are_not_published() {
     );
     assert_eq!(pipeline.ask("SELECT count(*) FROM pg_publication WHERE pubname = 'rapidbyte_nothing'"), "0");
 }
+
+#[test]
+fn a_partition_beside_the_root_that_its_changes_come_as_is_refused() {
+    let server = logical(&[]);
+    for (name, tables) in [("root_first", ["nested", "nested_1"]), ("root_last", ["nested_1", "nested"])] {
+        let pipeline = Pipeline::new(&server, name, &tables);
+        pipeline.sql(
+            "DROP TABLE IF EXISTS nested; CREATE TABLE nested (id int PRIMARY KEY) PARTITION BY RANGE (id);
+             CREATE TABLE nested_1 PARTITION OF nested FOR VALUES FROM (0) TO (10)",
+        );
+        let items = pipeline.source().validate(&pipeline.streams).unwrap();
+        let item = find(&items, "publication");
+        assert!(item.status == CheckStatus::Failed && item.message.contains("both are streams"), "{item:?}");
+        let error = plan_all(&pipeline).unwrap_err();
+        assert_eq!(error.code, "nested_streams");
+        assert!(error.message.starts_with("`public.nested_1` is a partition of `public.nested`"), "{}", error.message);
+    }
+    // Alone, where a publication sends its changes as the root's.
+    let mut pipeline = Pipeline::new(&server, "under", &["nested_1"]);
+    for of in ["TABLE nested", "ALL TABLES"] {
+        pipeline.sql(&format!(
+            "DROP PUBLICATION IF EXISTS rapidbyte_under; CREATE PUBLICATION rapidbyte_under FOR {of} WITH (publish_via_partition_root = true)"
+        ));
+        let items = pipeline.source().validate(&pipeline.streams).unwrap();
+        assert_eq!(find(&items, "publication").status, CheckStatus::Failed, "{of}");
+        let error = plan_all(&pipeline).unwrap_err();
+        assert_eq!(error.code, "publication", "{of}");
+        assert!(error.message.contains("`public.nested_1` as those of `public.nested`"), "{}", error.message);
+        // The hint's statement mends it.
+        pipeline.sql(error.hint.as_deref().unwrap().rsplit('`').nth(1).unwrap());
+        pipeline.loads.clear();
+        pipeline.load();
+        pipeline.sql("INSERT INTO nested SELECT coalesce(max(id) + 1, 0) FROM nested");
+        let read = pipeline.changes(None);
+        assert_eq!(read.changes(0).len(), 1, "{of}");
+        pipeline.confirm(&read.end());
+    }
+}
