@@ -129,6 +129,15 @@ fn hold(source: &mut PostgresSource, request: &PlanRequest) -> Result<Option<Hel
         "{settings}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
         quote_qualified(&schema, &table)?
     ))?;
+    // Whoever bears the name now is the one that is locked.
+    let Some(relation) = find_relation(&mut connection, &schema, &table)? else {
+        return Err(missing_table(&mut connection, &schema, &table));
+    };
+    if let Some(why) = unsplit(&relation) {
+        in_one(stream, host_ffi::LogLevel::Info, why);
+        return Ok(None);
+    }
+    let size = relation.estimated_bytes.unwrap_or(0);
     let snapshot = match connection.query("SELECT pg_catalog.pg_export_snapshot()") {
         Ok(rows) => rows.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned(),
         Err(error) if error.server().is_some() => {

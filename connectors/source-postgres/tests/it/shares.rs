@@ -12,6 +12,8 @@ use rapidbyte_sdk::{
 };
 use serde_json::Value;
 use source_postgres::PostgresSource;
+use std::sync::mpsc;
+use std::thread;
 
 /// A source that cuts small tables too.
 pub(crate) fn cutting(server: &PostgresServer, database: &str) -> PostgresSource {
@@ -220,6 +222,36 @@ fn a_planner_keeps_lock_and_snapshot_while_it_waits() {
     assert_eq!(union(&server, &stream, &plan, |_| {}).len(), 3000);
     planner.close().unwrap();
     sql.batch_execute("SET lock_timeout = '20s'; TRUNCATE patient").unwrap();
+}
+
+#[test]
+fn a_table_that_takes_the_name_while_it_is_planned_is_the_one_that_is_read() {
+    let mut sql = make(
+        "CREATE TABLE swapped (id int, note text); INSERT INTO swapped SELECT i, repeat('old', 30) FROM generate_series(1, 3000) i;
+         CREATE TABLE swapped_new (note text, id int); INSERT INTO swapped_new SELECT repeat('new', 30), i FROM generate_series(1, 2000) i",
+    );
+    let stream = stream("swapped");
+    let mut planner = cutting(server(), "app");
+    let plan = thread::scope(|scope| {
+        let (begun, begins) = mpsc::channel();
+        scope.spawn(move || {
+            let (mut open, mut look) = (server().connect(), server().connect());
+            let old = look.query("SELECT 'swapped'::regclass::oid").unwrap()[0].get(0).unwrap().to_owned();
+            open.batch_execute("BEGIN; ALTER TABLE swapped RENAME TO swapped_old; ALTER TABLE swapped_new RENAME TO swapped")
+                .unwrap();
+            begun.send(()).unwrap();
+            let waits = format!("SELECT pg_sleep(0.01), count(*) FROM pg_locks WHERE relation = {old} AND NOT granted");
+            let waited = (0..2_000).any(|_| look.query(&waits).unwrap()[0].get(1) != Some("0"));
+            assert!(waited, "the planner does not wait for the table");
+            open.batch_execute("COMMIT").unwrap();
+        });
+        begins.recv().unwrap();
+        plan_for(&mut planner, &stream, 2, None)
+    });
+    assert_eq!(plan.partitions.len(), 2);
+    let all = union(server(), &stream, &plan, |_| {});
+    assert!(all == at_snapshot(&mut sql, &plan, "SELECT note, id FROM swapped"), "the shares are of the table that bore the name");
+    assert_eq!(all.len(), 2000);
 }
 
 #[test]
