@@ -106,10 +106,19 @@ pub(crate) fn with_full_names<T>(
     Ok(done)
 }
 
+/// `relkind` of the `pg_class` row `c`, and `h` for a table whose rows are in tables that inherit from it and are nobody else's: a hypertable
+/// of TimescaleDB.
+pub(crate) const KIND: &str = "\
+CASE WHEN c.relkind = 'r' AND (
+    EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgname = 'ts_insert_blocker')
+    OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS k ON k.oid = i.inhrelid
+        JOIN pg_catalog.pg_namespace AS s ON s.oid = k.relnamespace WHERE i.inhparent = c.oid AND s.nspname = '_timescaledb_internal')
+) THEN 'h' ELSE c.relkind::pg_catalog.text END";
+
 /// A relation at the destination.
 #[derive(Debug, Clone)]
 pub(crate) struct Relation {
-    /// `r`, `p`, `v`, … of `pg_class`.
+    /// [`KIND`].
     pub(crate) kind: char,
     /// A crash of the server empties it.
     pub(crate) unlogged: bool,
@@ -136,12 +145,24 @@ pub(crate) struct RelationColumn {
 
 /// Whether a trigger or rule may keep rows that are deleted: of the table, or of one of its partitions.
 pub(crate) fn may_keep_rows(session: &mut Session, table: &Table) -> Result<bool, ConnectorError> {
-    // 8 is DELETE in `pg_trigger.tgtype`, '4' in `pg_rewrite.ev_type`. Triggers that keep a constraint keep no row.
+    // 11 is FOR EACH ROW BEFORE DELETE in `pg_trigger.tgtype`, '4' is DELETE in `pg_rewrite.ev_type`.
     let rows = session.query_params(
         "SELECT EXISTS (SELECT FROM (SELECT c.oid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(c.oid) AS p) AS own(oid)
                  JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = own.oid
-                 WHERE t.tgconstraint = 0 AND (t.tgtype & 8) <> 0)
+                 WHERE (t.tgtype & 11) = 11 AND t.tgenabled <> 'D')
              OR EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid AND r.ev_type = '4')
+         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname = $2",
+        &[(&table.schema).into(), (&table.name).into()],
+    )?;
+    Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))
+}
+
+/// Whether rows go along with a row of the same table that they refer to.
+pub(crate) fn cascades_to_itself(session: &mut Session, table: &Table) -> Result<bool, ConnectorError> {
+    let rows = session.query_params(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+             WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.confrelid = c.oid AND k.confdeltype = 'c')
          FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
          WHERE n.nspname = $1 AND c.relname = $2",
         &[(&table.schema).into(), (&table.name).into()],
@@ -152,8 +173,10 @@ pub(crate) fn may_keep_rows(session: &mut Session, table: &Table) -> Result<bool
 /// The relation of this name; `None` if there is none, or no right to see it.
 pub(crate) fn relation(session: &mut Session, table: &Table) -> Result<Option<Relation>, ConnectorError> {
     let rows = session.query_params(
-        "SELECT c.oid, c.relkind, c.relpersistence = 'u' FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1 AND c.relname = $2",
+        &format!(
+            "SELECT c.oid, {KIND}, c.relpersistence = 'u' FROM pg_catalog.pg_class AS c
+             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2"
+        ),
         &[(&table.schema).into(), (&table.name).into()],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };

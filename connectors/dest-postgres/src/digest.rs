@@ -1,6 +1,7 @@
 //! Digests of a target's rows, for `verify`.
 
 use crate::PostgresDestination;
+use crate::catalog::KIND;
 use crate::changes::DELETED_AT;
 use crate::fault::from_server;
 use crate::names::target_of;
@@ -53,11 +54,14 @@ impl View {
 }
 
 /// What the catalog says of the target: its number, its rows, whether a lock can keep it as it is, and its kind.
-const TARGET: &str = "\
-SELECT c.oid, CASE WHEN c.reltuples >= 0 THEN c.reltuples::pg_catalog.int8 END,
-       c.relkind IN ('r', 'p') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), c.relkind
-FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+fn of_target() -> String {
+    format!(
+        "SELECT c.oid, CASE WHEN c.reltuples >= 0 THEN c.reltuples::pg_catalog.int8 END,
+             c.relkind IN ('r', 'p') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), {KIND}
+         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
+    )
+}
 
 impl PostgresDestination {
     fn view(&mut self) -> Result<&mut View, ConnectorError> {
@@ -73,7 +77,7 @@ impl PostgresDestination {
         connection.batch_execute(&format!(
             "SET search_path = pg_catalog; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '{lock_timeout}s'{since_17}"
         ))?;
-        let found = connection.query_params(TARGET, &[(&target.schema).into(), (&target.name).into()])?;
+        let found = connection.query_params(&of_target(), &[(&target.schema).into(), (&target.name).into()])?;
         let Some(row) = found.first() else { return Ok(None) };
         let rows = target.own_rows(row.text(3)?.chars().next().unwrap_or('?'))?;
         // The lock comes before the snapshot: a table that is replaced between the two would look empty.

@@ -28,7 +28,7 @@ impl Table {
         quote_qualified(&self.schema, &self.name)
     }
 
-    /// The name as SQL where its rows are read, changed or deleted; `kind` is its `pg_class.relkind`. Without `ONLY` the rows of
+    /// The name as SQL where its rows are read, changed or deleted; `kind` is its [`crate::catalog::KIND`]. Without `ONLY` the rows of
     /// tables that inherit from it would be meant too, which are theirs. A partitioned table has no rows but those of its partitions.
     pub(crate) fn own_rows(&self, kind: char) -> Result<String, ConnectorError> {
         let quoted = self.quoted()?;

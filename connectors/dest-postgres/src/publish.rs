@@ -282,9 +282,10 @@ fn copy_over(
     let insertion = Insertion::plan(session, transfer, own.upsert_skip_identical)?;
     let anew = context.sync_mode == SyncMode::Cdc && !key.is_empty() && load.supersedes.as_ref() == Some(&target.to_string());
     // Rows that are gone at the source may have values that must be unique. Only where rows that stay refer to them they have to
-    // wait until these are changed.
+    // wait until these are changed; at once if they would go along.
     let made_room = anew
         && own.deletes == Deletes::Hard
+        && !catalog::cascades_to_itself(session, target)?
         && tolerant::attempt(session, |session| changes::remove_missing(session, transfer, own.deletes))?.is_ok();
     let inserted = insertion.run(session, rejects)?;
     if let Some(references) = &references {
@@ -332,7 +333,7 @@ pub(crate) fn sees_all_rows(session: &mut Session, target: &Table) -> Result<(),
 /// Only tables can be written.
 pub(crate) fn check_kind(target: &Table, relation: &Relation) -> Result<(), ConnectorError> {
     match relation.kind {
-        'r' | 'p' => Ok(()),
+        'r' | 'p' | 'h' => Ok(()),
         'v' | 'm' => Err(ConnectorError::schema("not_a_table", format!("`{target}` is a view"))
             .with_hint("name another table with `destination: { table: … }`, or another `schema`")),
         _ => Err(ConnectorError::schema("not_a_table", format!("`{target}` is not an ordinary table"))

@@ -31,10 +31,12 @@ impl CheckpointGate {
         }
     }
 
-    /// For changes that are read up to an end: a place of the log is committed after `at_most`, also where hardly a row came with it.
+    /// For changes that are read up to an end: a place of the log is committed after `at_most`, also where hardly a row came with it. With
+    /// all intervals off only the end commits, as everywhere.
     pub(crate) fn catching_up(limits: &Limits, at_most: Duration, now: Instant) -> Self {
         let made = Self::new(limits, now);
-        let every = if made.every.is_zero() { at_most } else { made.every };
+        let off = made.bytes == 0 && made.rows == 0;
+        let every = if made.every.is_zero() && !off { at_most } else { made.every };
         Self { every, ..made }
     }
 
@@ -113,6 +115,8 @@ mod tests {
         assert!(gate.barrier(true, 0, start + Duration::from_secs(11)), "the other intervals hold as well");
         let mut slow = CheckpointGate::catching_up(&limits(0, 0, 60), Duration::from_secs(10), start);
         assert!(!slow.barrier(true, 0, start + Duration::from_secs(59)), "the pipeline's own word counts");
+        let mut off = CheckpointGate::catching_up(&limits(0, 0, 0), Duration::from_secs(10), start);
+        assert!(!off.barrier(true, 0, start + Duration::from_secs(3600)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{damaged, generation, hex, holders, parse, receipt, stored, unhex_tex
 use crate::fault;
 use crate::names::{StreamKey, target_of};
 use crate::session::Session;
+use postgres_wire::quote_literal;
 use rapidbyte_sdk::{ClaimRequest, ClaimedStream, ConnectorError, RunContext};
 use std::collections::HashMap;
 
@@ -162,15 +163,18 @@ fn claim_one(
     Ok((id, claimed))
 }
 
-/// A stream that goes on in a table under another name of the pipeline's, be it `orders` for `public.orders`, is the same rows: read from the
-/// start under the new one, they would come once more.
+/// A stream that goes on in a table as `orders` and is `public.orders` from now on, or the other way, is the same rows: read from the start
+/// they would come once more.
 fn check_spelling(session: &mut Session, request: &ClaimRequest, ids: &[String]) -> Result<(), ConnectorError> {
     let rows = session.query_params(
         "SELECT mine.namespace, mine.stream, other.namespace, other.stream, mine.target_table
          FROM _rapidbyte.streams AS mine
              JOIN _rapidbyte.streams AS other USING (pipeline_id, target_schema, target_table)
              JOIN _rapidbyte.generations AS g ON g.stream_id = other.id AND g.state = 'open' AND g.write_mode <> 'replace'
-         WHERE pipeline_id = $1 AND mine.id = ANY ($2::bigint[]) AND other.id <> mine.id LIMIT 1",
+         WHERE pipeline_id = $1 AND mine.id = ANY ($2::bigint[])
+             AND mine.stream = other.stream AND (mine.namespace = '') <> (other.namespace = '')
+             AND NOT EXISTS (SELECT FROM _rapidbyte.generations AS own WHERE own.stream_id = mine.id AND own.state = 'open')
+         LIMIT 1",
         &[(&request.run.pipeline_id).into(), format!("{{{}}}", ids.join(",")).into()],
     )?;
     let Some(row) = rows.first() else { return Ok(()) };
@@ -185,7 +189,10 @@ fn check_spelling(session: &mut Session, request: &ClaimRequest, ids: &[String])
     )
     .with_hint(format!(
         "if these are the same rows, name the stream `{other}` as before; if not, give it another table with `destination: {{ table: … }}`, or \
-         put `{other}` back, run `rapidbyte state reset <PIPELINE> --stream {other}`, and take it out then"
+         forget how far `{other}` has come with: `DELETE FROM _rapidbyte.streams WHERE pipeline_id = {} AND namespace = {} AND stream = {}`",
+        quote_literal(&request.run.pipeline_id)?,
+        quote_literal(text(2))?,
+        quote_literal(text(3))?,
     )))
 }
 

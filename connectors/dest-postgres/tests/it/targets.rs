@@ -82,6 +82,19 @@ fn rows_of_tables_that_inherit_stay_theirs() {
 }
 
 #[test]
+fn rows_of_a_hypertable_are_its_own_wherever_they_are() {
+    let place = Place::new();
+    let mut pipe = prepared(&place, WriteMode::Replace, "CREATE TABLE orders (id bigint, note text)");
+    // As TimescaleDB lays them out: a table that inherits, in a schema of its own, which nobody else writes.
+    place.run(
+        "CREATE SCHEMA _timescaledb_internal; CREATE TABLE _timescaledb_internal.chunk () INHERITS (orders);
+         INSERT INTO _timescaledb_internal.chunk VALUES (7, 'old')",
+    );
+    pipe.load(&[orders(2..6)]);
+    assert_eq!(place.value(SHOWN), "2note 2 3- 4note 4 5note 5");
+}
+
+#[test]
 fn a_table_that_refers_to_itself_is_replaced() {
     let place = Place::new();
     let mut pipe = prepared(

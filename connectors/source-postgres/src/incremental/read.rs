@@ -120,8 +120,13 @@ impl Reader<'_, '_> {
     fn refuse_rewritten(&mut self, place: &Place, now: Now, leaves: Option<&Leaves>) -> Result<(), ConnectorError> {
         // What an interrupted run was to deliver has been delivered in part.
         let Some(known) = place.goal.as_ref().or(place.done.as_ref()) else { return Ok(()) };
-        let same = place.file == now.file && place.leaves.as_ref() == leaves;
-        if same || self.stream().write_mode != WriteMode::Append {
+        let rewritten = match (&place.leaves, leaves) {
+            (Some(then), Some(now)) => then.rewritten(now),
+            // A position from before partitions were noted.
+            (None, Some(_)) => false,
+            (_, None) => place.file != now.file,
+        };
+        if !rewritten || self.stream().write_mode != WriteMode::Append {
             return Ok(());
         }
         let older = known.within(self.stream(), now)?;

@@ -191,6 +191,31 @@ fn partitions_that_were_written_anew_are_not_appended_again() {
 }
 
 #[test]
+fn partitions_that_come_and_go_say_nothing_of_those_that_stay() {
+    let mut sql = make(
+        "CREATE TABLE pile (id int, n int NOT NULL, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+         CREATE TABLE pile_1 PARTITION OF pile FOR VALUES FROM (0) TO (100)",
+    );
+    let context = appended("pile", "n");
+    let mut end = read(&context, None).end();
+    for (change, new) in [
+        // Nothing was delivered yet.
+        ("INSERT INTO pile VALUES (1, 1); CREATE TABLE pile_2 PARTITION OF pile FOR VALUES FROM (100) TO (200)", "1"),
+        // All that was delivered is gone.
+        (
+            "DELETE FROM pile; INSERT INTO pile VALUES (2, 2); CREATE TABLE pile_3 PARTITION OF pile FOR VALUES FROM (200) TO (300)",
+            "2",
+        ),
+        ("DROP TABLE pile_1; INSERT INTO pile VALUES (100, 3)", "100"),
+    ] {
+        sql.batch_execute(change).unwrap();
+        let next = read(&context, Some(&end));
+        assert_eq!(ids(&next), [new], "{change}");
+        end = next.end();
+    }
+}
+
+#[test]
 fn a_load_that_was_interrupted_does_not_begin_again_with_what_was_written_anew() {
     let mut sql = make(
         "CREATE TABLE half (id int PRIMARY KEY, n int NOT NULL, v int); INSERT INTO half SELECT i, i, i FROM generate_series(1, 200) i",
