@@ -146,25 +146,33 @@ pub(crate) struct RelationColumn {
 /// Whether a trigger or rule may keep rows that are deleted: of the table, or of one of its partitions.
 pub(crate) fn may_keep_rows(session: &mut Session, table: &Table) -> Result<bool, ConnectorError> {
     // 11 is FOR EACH ROW BEFORE DELETE in `pg_trigger.tgtype`, '4' is DELETE in `pg_rewrite.ev_type`.
-    let rows = session.query_params(
-        "SELECT EXISTS (SELECT FROM (SELECT c.oid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(c.oid) AS p) AS own(oid)
-                 JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = own.oid
-                 WHERE (t.tgtype & 11) = 11 AND t.tgenabled <> 'D')
-             OR EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid AND r.ev_type = '4')
-         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1 AND c.relname = $2",
-        &[(&table.schema).into(), (&table.name).into()],
-    )?;
-    Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))
+    holds(
+        session,
+        table,
+        "EXISTS (SELECT FROM (SELECT c.oid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(c.oid) AS p) AS own(oid)
+             JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = own.oid
+             WHERE (t.tgtype & 11) = 11 AND t.tgenabled <> 'D')
+         OR EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid AND r.ev_type = '4')",
+    )
 }
 
 /// Whether rows go along with a row of the same table that they refer to.
 pub(crate) fn cascades_to_itself(session: &mut Session, table: &Table) -> Result<bool, ConnectorError> {
+    holds(
+        session,
+        table,
+        "EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+             WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.confrelid = c.oid AND k.confdeltype = 'c')",
+    )
+}
+
+/// Whether a condition on the table's `pg_class` row `c` holds; it does not where there is no such table.
+fn holds(session: &mut Session, table: &Table, condition: &str) -> Result<bool, ConnectorError> {
     let rows = session.query_params(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
-             WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.confrelid = c.oid AND k.confdeltype = 'c')
-         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1 AND c.relname = $2",
+        &format!(
+            "SELECT {condition} FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relname = $2"
+        ),
         &[(&table.schema).into(), (&table.name).into()],
     )?;
     Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))

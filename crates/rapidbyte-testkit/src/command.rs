@@ -1,6 +1,6 @@
 //! Running the binary.
 
-use crate::deadline::POLL;
+use crate::deadline::{POLL, within_told};
 use crate::environment;
 use crate::process;
 use serde_json::Value;
@@ -236,17 +236,16 @@ impl Running {
     /// When it does not in time, or the process ends first.
     #[track_caller]
     pub fn until_stderr(&mut self, text: &str, limit: Duration) {
-        let end = Instant::now() + limit;
-        loop {
-            let so_far = self.stderr.so_far();
-            if so_far.contains(text) {
-                return;
+        let Self { child, stderr, shown, .. } = self;
+        let told = || format!("`{text}` from {shown}:\n{}", stderr.so_far());
+        within_told(limit, POLL, told, || {
+            if stderr.so_far().contains(text) {
+                return Some(());
             }
-            let ended = self.child.try_wait().expect("a child can be waited for");
-            assert!(ended.is_none(), "{} ended ({ended:?}) without `{text}`:\n{so_far}", self.shown);
-            assert!(Instant::now() < end, "waited {limit:?} for `{text}` from {}:\n{so_far}", self.shown);
-            thread::sleep(POLL);
-        }
+            let ended = child.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none(), "{shown} ended ({ended:?}) without `{text}`:\n{}", stderr.so_far());
+            None
+        });
     }
 
     /// Whether it has ended already.

@@ -20,13 +20,26 @@ pub fn within<T>(limit: Duration, what: &str, look: impl FnMut() -> Option<T>) -
 /// # Panics
 /// As [`within`].
 #[track_caller]
-pub fn within_polled<T>(limit: Duration, poll: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn within_polled<T>(limit: Duration, poll: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within_told(limit, poll, || what.to_owned(), look)
+}
+
+/// As [`within_polled`], for a message that is known only at the end.
+#[track_caller]
+pub(crate) fn within_told<T>(
+    limit: Duration,
+    poll: Duration,
+    what: impl FnOnce() -> String,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
     let end = Instant::now() + limit;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < end, "waited {limit:?} for {what}");
+        if Instant::now() >= end {
+            panic!("waited {limit:?} for {}", what());
+        }
         thread::sleep(poll);
     }
 }

@@ -34,6 +34,16 @@ const CHANGES: [&str; 6] = [
 
 const WARNING: &str = "what earlier rows have in it at the source is not told";
 
+/// The table, and a pipeline that merges its changes, with keys for the source.
+fn begun(name: &str, keys: &str) -> (Database<'static>, Database<'static>, Project) {
+    let server = Postgres::shared();
+    let (source, destination) = (server.database(&format!("{name}_source")), server.database(&format!("{name}_destination")));
+    source.sql(TABLE);
+    let yaml = pipeline(name, &source, &destination, &["t"], "upsert", "");
+    let yaml = yaml.replace("source-postgres\n  config: { ", &format!("source-postgres\n  config: {{ {keys}"));
+    (source, destination, Project::with_pipeline(&yaml))
+}
+
 fn verify(project: &Project) -> Finished {
     project.rapidbyte(&["verify", "pipeline.yaml", "--output", "json"]).timeout(Duration::from_secs(120)).finish()
 }
@@ -47,15 +57,9 @@ fn assert_same(source: &Database<'_>, destination: &Database<'_>, project: &Proj
 
 #[test]
 fn earlier_rows_show_the_default_of_a_column_that_came_between_runs() {
-    let server = Postgres::shared();
     for plugin in ["pgoutput", "test_decoding"] {
         let name = format!("cdc_default_{plugin}");
-        let (source, destination) = (server.database(&format!("{name}_source")), server.database(&format!("{name}_destination")));
-        source.sql(TABLE);
-        let yaml = pipeline(&name, &source, &destination, &["t"], "upsert", "");
-        let project = Project::with_pipeline(
-            &yaml.replace("source-postgres\n  config: { ", &format!("source-postgres\n  config: {{ plugin: {plugin}, ")),
-        );
+        let (source, destination, project) = begun(&name, &format!("plugin: {plugin}, "));
         assert_eq!(run(&project), 200);
         // One window has rows of both shapes.
         source
@@ -79,10 +83,7 @@ fn earlier_rows_show_the_default_of_a_column_that_came_between_runs() {
 
 #[test]
 fn earlier_rows_show_the_default_of_a_column_that_comes_while_they_are_followed() {
-    let server = Postgres::shared();
-    let (source, destination) = (server.database("default_tail_source"), server.database("default_tail_destination"));
-    source.sql(TABLE);
-    let project = Project::with_pipeline(&pipeline("cdc_default_tail", &source, &destination, &["t"], "upsert", ""));
+    let (source, destination, project) = begun("cdc_default_tail", "");
     let followed = follow(&project);
     source.sql("INSERT INTO t SELECT i, 'before', 'b' FROM generate_series(201, 210) i");
     until_equal(&source, &destination, "t");
@@ -100,10 +101,7 @@ fn earlier_rows_show_the_default_of_a_column_that_comes_while_they_are_followed(
 
 #[test]
 fn what_nothing_tells_is_said_and_a_load_anew_brings_it() {
-    let server = Postgres::shared();
-    let (source, destination) = (server.database("default_own_source"), server.database("default_own_destination"));
-    source.sql(TABLE);
-    let project = Project::with_pipeline(&pipeline("cdc_default_own", &source, &destination, &["t"], "upsert", ""));
+    let (source, destination, project) = begun("cdc_default_own", "");
     assert_eq!(run(&project), 200);
     source.sql("ALTER TABLE t ADD u uuid DEFAULT gen_random_uuid()");
     source.sql("UPDATE t SET v = 'u' WHERE id = 1");
